@@ -1,0 +1,59 @@
+// Paused tasks and the epochs that they wait for: a hashed timing wheel (Varghese and Lauck, 1987). A waiter hangs in the list of its
+// epoch, so an epoch that advances by n looks at n buckets, however many tasks wait for others.
+
+// The epoch of a timeline as (low, high); false if the host was writing it, and the caller looks again next turn. Loads in the opposite
+// order of the writer's stores, each fenced from the next: pairs with the release stores of the host's epoch writer.
+bool tr_epoch(uint timeline, out uvec2 epoch) {
+    uint word = timeline * 4u;
+    epoch.y = tr_load(tr_push.epochs, word + 1u);
+    tr_acquire();
+    epoch.x = tr_load(tr_push.epochs, word);
+    tr_acquire();
+    return tr_load(tr_push.epochs, word + 2u) == epoch.y;
+}
+
+bool tr_reached(uvec2 epoch, uvec2 target) {
+    return epoch.y > target.y || (epoch.y == target.y && epoch.x >= target.x);
+}
+
+// The 64-bit epoch that a 32-bit `resume_epoch` means: of those that end in these 32 bits the nearest to `epoch` that is not below zero. Up
+// to 2^31 behind is "already reached".
+uvec2 tr_target(uvec2 epoch, uint resume_epoch) {
+    bool ahead = int(resume_epoch - epoch.x) >= 0;
+    if (ahead && resume_epoch < epoch.x) return uvec2(resume_epoch, epoch.y + 1u);
+    if (!ahead && resume_epoch > epoch.x && epoch.y > 0u) return uvec2(resume_epoch, epoch.y - 1u);
+    return uvec2(resume_epoch, epoch.y);
+}
+
+// Index of the list that a waiter hangs in. Timelines share the wheel, each from another start; a bucket has several lists so that the
+// lanes of a waking subgroup have one each.
+uint tr_list(uint timeline, uint epoch_lo, uint sublist) {
+    uint bucket = (epoch_lo + timeline * 37u) & (TR_WHEEL_BUCKETS - 1u);
+    return bucket * TR_WHEEL_LISTS + (sublist & (TR_WHEEL_LISTS - 1u));
+}
+
+// One attempt to hang a slot into its list. Its words were written before a tr_release; pairs with the exchange in tr_wake.
+bool tr_hang(uint list, uint slot) {
+    uint head = tr_load(tr_push.wheel, list);
+    tr_push.metas.meta[slot].next = head;
+    tr_release();
+    return tr_compare_exchange(tr_push.wheel, list, head, slot) == head;
+}
+
+// Hangs this lane's paused task into its list; false if other workers were in the way too often, and the task goes round its ring instead.
+bool tr_park(uint slot, uint timeline, uvec2 target) {
+    uint list = tr_list(timeline, target.x, slot);
+    bool parked = false;
+    for (uint attempt = 0u; attempt < TR_PARK_ATTEMPTS && !parked; ++attempt) parked = tr_hang(list, slot);
+    if (!parked) return false;
+    // The waker reads the epoch and then empties the lists up to it. If it emptied this one before we hung the task there, our exchange
+    // follows its exchange in the list's modification order, and after this fence (pairs with tr_release in tr_wake) we read an epoch at
+    // least as new as the one that it read. So one of us sees the other: nobody is left behind.
+    tr_acquire();
+    uvec2 epoch;
+    if (!tr_epoch(timeline, epoch) || tr_reached(epoch, target)) {
+        tr_release(); // pairs with the tr_acquire after `dirty` is read in tr_wake
+        tr_exchange(tr_push.wakes, timeline * 4u + 3u, 1u);
+    }
+    return true;
+}

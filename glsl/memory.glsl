@@ -1,0 +1,124 @@
+// Every load, store and fence that more than one invocation can see. No other file holds an atomic or a barrier.
+//
+// Orderings are fences around relaxed accesses: a writer stores its data, calls `tr_release`, and then stores the word that publishes
+// the data; a reader polls that word relaxed, and calls `tr_acquire` once, after it saw what it waited for. Each call names its partner.
+// Scope is the device throughout: a task's next turn may run on any workgroup.
+
+layout(buffer_reference, std430, buffer_reference_align = 4) buffer TrWords { uint word[]; };
+layout(buffer_reference, std430, buffer_reference_align = 16) buffer TrSlots { TaskWorkItem slot[]; };
+layout(buffer_reference, std430, buffer_reference_align = 16) buffer TrMetas { SlotMeta meta[]; };
+layout(buffer_reference, std430, buffer_reference_align = 16) buffer TrRecords { CompletionRecord record[]; };
+layout(buffer_reference, std430, buffer_reference_align = 16) buffer TrBuffers { BufferEntry entry[]; };
+layout(buffer_reference, std430, buffer_reference_align = 16) buffer TrTraces { TraceRecord record[]; };
+layout(buffer_reference, std430, buffer_reference_align = 16) buffer TrLaunches { SliceLaunch launch; };
+layout(buffer_reference, std430, buffer_reference_align = 16) buffer TrExits { SliceExit record; };
+
+// 124 of the 128 bytes that every device has.
+layout(push_constant, std430) uniform TrPush {
+    TrWords control;       // private: TR_CONTROL_* words
+    TrSlots slots;         // private: the tasks
+    TrMetas metas;         // private: what the scheduler keeps beside each task
+    TrWords rings;         // private: five rings of (entry, enqueue tick)
+    TrWords wheel;         // private: heads of the wait lists
+    TrWords wakes;         // private: WakeState of each timeline
+    TrSlots lines;         // mailbox: the submission ring
+    TrWords tickets;       // mailbox: the ticket of each line
+    TrLaunches launch;     // mailbox: orders for this slice
+    TrWords epochs;        // mailbox: EpochWord of each timeline
+    TrWords tenants;       // mailbox: 1 for a tenant that may run
+    TrBuffers buffers;     // mailbox: registered buffers
+    TrRecords completions; // report: the completion ring
+    TrExits exit_record;   // report: why this slice ended
+    TrTraces trace;        // report: turns of this slice
+    uint capacity_log2;    // of the slots and of every ring
+} tr_push;
+
+// Control words, each on a line of its own: a claim in one partition does not slow its neighbours.
+const uint TR_CONTROL_LINE = 32u;
+const uint TR_CONTROL_HEAD = 0u;                                        // five ring heads
+const uint TR_CONTROL_TAIL = 5u * TR_CONTROL_LINE;                      // five ring tails
+const uint TR_CONTROL_ADMITTED = 10u * TR_CONTROL_LINE;                 // submission ring head
+const uint TR_CONTROL_COMPLETED = 11u * TR_CONTROL_LINE;                // completion ring tail
+const uint TR_CONTROL_PAUSES = 12u * TR_CONTROL_LINE;                   // tasks that began to wait
+const uint TR_CONTROL_RESUMES = TR_CONTROL_PAUSES + 1u;                 // tasks that ceased to
+const uint TR_CONTROL_CLOCK = 13u * TR_CONTROL_LINE;                    // trace events
+const uint TR_CONTROL_TRACED = TR_CONTROL_CLOCK + 1u;                   // trace records of this slice
+const uint TR_CONTROL_ARRIVED = 14u * TR_CONTROL_LINE;                  // workers that left this slice
+const uint TR_CONTROL_REASONS = TR_CONTROL_ARRIVED + 1u;                // their reasons
+const uint TR_CONTROL_CUT = TR_CONTROL_ARRIVED + 2u;                    // those without one
+const uint TR_CONTROL_TURNS = TR_CONTROL_ARRIVED + 3u;                  // turns that found work
+
+SliceLaunch tr_launch; // a copy of tr_push.launch, made once: constant while the slice runs
+
+// Data written before is available to whoever sees a word stored after. Pairs with tr_acquire.
+void tr_release() {
+    memoryBarrier(gl_ScopeDevice, gl_StorageSemanticsBuffer, gl_SemanticsRelease | gl_SemanticsMakeAvailable);
+}
+
+// Data published by a word loaded before is visible to loads after. Pairs with tr_release.
+void tr_acquire() {
+    memoryBarrier(gl_ScopeDevice, gl_StorageSemanticsBuffer, gl_SemanticsAcquire | gl_SemanticsMakeVisible);
+}
+
+// The lanes of a subgroup-wide turn meet, and what each of them wrote is visible to all of them, so that one lane may publish for all:
+// device scope, because the lane that publishes (tr_release) must pass on its sisters' writes too. Needs subgroup-uniform control flow.
+void tr_converge() {
+    controlBarrier(gl_ScopeSubgroup, gl_ScopeDevice, gl_StorageSemanticsBuffer,
+                   gl_SemanticsAcquireRelease | gl_SemanticsMakeAvailable | gl_SemanticsMakeVisible);
+}
+
+uint tr_load(TrWords words, uint index) {
+    return atomicLoad(words.word[index], gl_ScopeDevice, gl_StorageSemanticsNone, gl_SemanticsRelaxed);
+}
+
+void tr_store(TrWords words, uint index, uint value) {
+    atomicStore(words.word[index], value, gl_ScopeDevice, gl_StorageSemanticsNone, gl_SemanticsRelaxed);
+}
+
+uint tr_add(TrWords words, uint index, uint value) {
+    return atomicAdd(words.word[index], value, gl_ScopeDevice, gl_StorageSemanticsNone, gl_SemanticsRelaxed);
+}
+
+uint tr_or(TrWords words, uint index, uint value) {
+    return atomicOr(words.word[index], value, gl_ScopeDevice, gl_StorageSemanticsNone, gl_SemanticsRelaxed);
+}
+
+uint tr_and(TrWords words, uint index, uint value) {
+    return atomicAnd(words.word[index], value, gl_ScopeDevice, gl_StorageSemanticsNone, gl_SemanticsRelaxed);
+}
+
+uint tr_xor(TrWords words, uint index, uint value) {
+    return atomicXor(words.word[index], value, gl_ScopeDevice, gl_StorageSemanticsNone, gl_SemanticsRelaxed);
+}
+
+uint tr_min(TrWords words, uint index, uint value) {
+    return atomicMin(words.word[index], value, gl_ScopeDevice, gl_StorageSemanticsNone, gl_SemanticsRelaxed);
+}
+
+uint tr_max(TrWords words, uint index, uint value) {
+    return atomicMax(words.word[index], value, gl_ScopeDevice, gl_StorageSemanticsNone, gl_SemanticsRelaxed);
+}
+
+uint tr_exchange(TrWords words, uint index, uint value) {
+    return atomicExchange(words.word[index], value, gl_ScopeDevice, gl_StorageSemanticsNone, gl_SemanticsRelaxed);
+}
+
+// The value that was there; the exchange happened if it is `expected`.
+uint tr_compare_exchange(TrWords words, uint index, uint expected, uint value) {
+    return atomicCompSwap(words.word[index], expected, value, gl_ScopeDevice, gl_StorageSemanticsNone,
+                          gl_SemanticsRelaxed, gl_StorageSemanticsNone, gl_SemanticsRelaxed);
+}
+
+// Reserves `count` positions of a counter for the lanes in `mask`; gives each its own. One atomic for the subgroup.
+// Needs subgroup-uniform control flow.
+uint tr_reserve(uint control, uvec4 mask) {
+    uint base = 0u;
+    if (subgroupElect()) base = tr_add(tr_push.control, control, subgroupBallotBitCount(mask));
+    return subgroupBroadcastFirst(base) + subgroupBallotExclusiveBitCount(mask);
+}
+
+// Adds the number of lanes in `mask` to a counter that nobody waits for.
+void tr_count(uint control, uvec4 mask) {
+    uint count = subgroupBallotBitCount(mask);
+    if (count > 0u && subgroupElect()) tr_add(tr_push.control, control, count);
+}

@@ -1,0 +1,88 @@
+// The state machine of one task, in registers: what TaskWorkItem's transitions do on the host, word for word.
+
+TaskWorkItem tr_faulted(TaskWorkItem item, uint code) {
+    item.state = TASK_STATE_FAULTED;
+    item.continuation_data = code;
+    return item;
+}
+
+TaskWorkItem tr_resumed(TaskWorkItem item) {
+    item.state = TASK_STATE_READY;
+    item.flags = (item.flags | TASK_FLAG_RESUME_READY) & ~(TASK_FLAG_PAUSED | TASK_FLAG_YIELDED);
+    return item;
+}
+
+uint tr_timeline(TaskWorkItem item) {
+    return (item.flags & TASK_FLAG_TIMELINE_MASK) >> TASK_FLAG_TIMELINE_SHIFT;
+}
+
+uint tr_saturating_add(uint a, uint b) {
+    return a + min(b, ~a);
+}
+
+// What is wrong with a line of the submission ring, 0 if it can be placed.
+uint tr_placement_fault(TaskWorkItem item) {
+    bool schedulable = item.state == TASK_STATE_READY || item.state == TASK_STATE_YIELDED || item.state == TASK_STATE_REQUEUED;
+    if (!schedulable && item.state != TASK_STATE_PAUSED) return TASK_FAULT_BAD_STATE;
+    if (item.priority >= TASK_PRIORITIES) return TASK_FAULT_BAD_PRIORITY;
+    if (item.state == TASK_STATE_PAUSED && tr_timeline(item) >= tr_launch.timelines) return TASK_FAULT_BAD_TIMELINE;
+    return 0u;
+}
+
+// What forbids a claimed task to run, 0 if nothing. Opens its buffers.
+uint tr_run_fault(TaskWorkItem item) {
+    if (tr_op_width(item.op_handle) == TR_WIDTH_UNKNOWN) return TASK_FAULT_UNKNOWN_OP;
+    // The bound comes first: an id past the table's end never reads it.
+    if (item.tenant_id >= tr_launch.tenants) return TASK_FAULT_BAD_TENANT;
+    if (tr_load(tr_push.tenants, item.tenant_id) == 0u) return TASK_FAULT_BAD_TENANT;
+    tr_tenant = item.tenant_id;
+    tr_fault = 0u;
+    bool input_known = tr_resolve(item.input_handle, tr_input_view);
+    bool output_known = tr_resolve(item.output_handle, tr_output_view);
+    if (!input_known && item.input_handle != 0u) return TASK_FAULT_BAD_HANDLE;
+    if (!output_known && item.output_handle != 0u) return TASK_FAULT_BAD_HANDLE;
+    return 0u;
+}
+
+// The task after its turn. A refused step is a fault, never a lost count.
+TaskWorkItem tr_after_turn(TaskWorkItem item, Turn turn, uint access_fault) {
+    if (access_fault != 0u) return tr_faulted(item, access_fault);
+    switch (turn.action) {
+    case TASK_TURN_COMPLETE:
+        item.state = TASK_STATE_DONE;
+        item.flags = 0u;
+        return item;
+    case TASK_TURN_YIELD:
+        if (item.yield_count == ~0u) return tr_faulted(item, TASK_FAULT_COUNTER_OVERFLOW);
+        item.state = TASK_STATE_YIELDED;
+        item.yield_count += 1u;
+        item.flags |= TASK_FLAG_YIELDED;
+        break;
+    case TASK_TURN_PAUSE:
+        if (turn.timeline != TR_SAME_TIMELINE) {
+            if (turn.timeline >= tr_launch.timelines) return tr_faulted(item, TASK_FAULT_BAD_TIMELINE);
+            item.flags = (item.flags & ~TASK_FLAG_TIMELINE_MASK) | (turn.timeline << TASK_FLAG_TIMELINE_SHIFT);
+        }
+        if (tr_timeline(item) >= tr_launch.timelines) return tr_faulted(item, TASK_FAULT_BAD_TIMELINE);
+        item.state = TASK_STATE_PAUSED;
+        item.resume_epoch = turn.argument;
+        item.flags = (item.flags | TASK_FLAG_PAUSED) & ~TASK_FLAG_RESUME_READY;
+        break;
+    case TASK_TURN_REQUEUE:
+        if (turn.argument >= TASK_PRIORITIES) return tr_faulted(item, TASK_FAULT_BAD_PRIORITY);
+        if (item.requeue_count == ~0u || item.age_ticks == ~0u) return tr_faulted(item, TASK_FAULT_COUNTER_OVERFLOW);
+        item.state = TASK_STATE_REQUEUED;
+        item.priority = turn.argument;
+        item.requeue_count += 1u;
+        item.age_ticks += 1u;
+        item.flags |= TASK_FLAG_REQUEUE_REQUESTED;
+        break;
+    case TASK_TURN_FAULT:
+        return tr_faulted(item, turn.argument);
+    default:
+        return tr_faulted(item, TASK_FAULT_BAD_TURN);
+    }
+    item.continuation_pc = turn.pc;
+    item.continuation_data = turn.data;
+    return item;
+}

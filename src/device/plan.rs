@@ -1,0 +1,225 @@
+//! Decisions about a device, made from its facts alone.
+
+use ash::vk;
+
+use super::facts::{DeviceFacts, version};
+use crate::error::Rejection;
+
+/// Subgroup sizes that the scheduler is written for.
+const SUBGROUP_SIZES: std::ops::RangeInclusive<u32> = 4..=128;
+/// What every kernel may use. It is also the least that Vulkan allows a device to have, so only a broken driver fails.
+const PUSH_CONSTANT_BYTES: u32 = 128;
+/// What the kernels use beside plain loads, stores and atomics.
+const SUBGROUP_OPERATIONS: vk::SubgroupFeatureFlags = vk::SubgroupFeatureFlags::from_raw(
+    vk::SubgroupFeatureFlags::BASIC.as_raw() | vk::SubgroupFeatureFlags::BALLOT.as_raw(),
+);
+/// What the host needs of memory that it shares with the device.
+pub(super) const SHARED_MEMORY: vk::MemoryPropertyFlags = vk::MemoryPropertyFlags::from_raw(
+    vk::MemoryPropertyFlags::HOST_VISIBLE.as_raw() | vk::MemoryPropertyFlags::HOST_COHERENT.as_raw(),
+);
+
+/// Where subgroup size control comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SizeControl {
+    /// The device cannot be told a size; kernels take what `gl_SubgroupSize` says.
+    Unavailable,
+    /// From `VK_EXT_subgroup_size_control`, on Vulkan 1.2.
+    Extension,
+    /// From Vulkan 1.3.
+    Core,
+}
+
+/// How taskring runs on a device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DevicePlan {
+    /// The queue family that slices are submitted to.
+    ///
+    /// A family with compute and without graphics, if there is one: its queues run beside the engine's frames instead
+    /// of between them. Otherwise the first family with compute.
+    pub queue_family: u32,
+    /// The subgroup size of every kernel: the number of lanes of a worker.
+    pub subgroup_size: u32,
+    /// The size that pipelines ask for, with full subgroups; `None` where the device cannot be told.
+    pub required_subgroup_size: Option<u32>,
+    /// What has to be enabled for that.
+    pub size_control: SizeControl,
+}
+
+/// Which device to take.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum DeviceSelector {
+    /// The best acceptable one: discrete before integrated before virtual GPUs before CPU drivers, the first of equals.
+    /// The environment variable `TASKRING_DEVICE` replaces this choice, and only this one.
+    #[default]
+    Auto,
+    /// The one at this position in the loader's enumeration order.
+    Index(usize),
+    /// The best acceptable one whose name contains this text, in either case.
+    Name(String),
+}
+
+impl std::fmt::Display for DeviceSelector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Auto => f.write_str("the automatic choice"),
+            Self::Index(index) => write!(f, "index {index}"),
+            Self::Name(name) => write!(f, "the name `{name}`"),
+        }
+    }
+}
+
+impl DeviceSelector {
+    /// Reads the value of `TASKRING_DEVICE`: a number is an index, anything else a part of a name.
+    pub(super) fn parse(text: &str) -> Self {
+        match text.trim() {
+            "" => Self::Auto,
+            text => text.parse().map_or_else(|_| Self::Name(text.to_owned()), Self::Index),
+        }
+    }
+
+    /// Why this selector does not mean that device.
+    fn objection(&self, facts: &DeviceFacts) -> Option<String> {
+        let wanted = match self {
+            Self::Auto => true,
+            Self::Index(index) => *index == facts.index,
+            Self::Name(name) => facts.name.to_lowercase().contains(&name.to_lowercase()),
+        };
+        (!wanted).then(|| format!("does not match {self}"))
+    }
+}
+
+/// Decides how taskring runs on a device, or lists everything that the device lacks.
+///
+/// # Errors
+/// One sentence for each unmet requirement: Vulkan 1.2, the Vulkan memory model with device scope, buffer addresses,
+/// timeline semaphores, basic and ballot subgroup operations in compute shaders, subgroups of 4 to 128, a compute
+/// queue, host-visible coherent memory, 128 bytes of push constants. A device older than Vulkan 1.2 is not asked for
+/// features and subgroups, so its list does not name them.
+pub fn plan(facts: &DeviceFacts) -> Result<DevicePlan, Vec<String>> {
+    let mut missing = Vec::new();
+    if facts.api_version >= vk::API_VERSION_1_2 {
+        missing.extend(missing_features(facts));
+    } else {
+        missing.push(format!("Vulkan {} (1.2 is needed)", version(facts.api_version)));
+    }
+
+    let queue_family = queue_family(facts);
+    if queue_family.is_none() {
+        missing.push("no compute queue".into());
+    }
+    if !facts.memory_types.iter().any(|memory| memory.properties.contains(SHARED_MEMORY)) {
+        missing.push("no memory that is both host-visible and host-coherent".into());
+    }
+    let push_constants = facts.limits.max_push_constant_bytes;
+    if push_constants < PUSH_CONSTANT_BYTES {
+        missing.push(format!("{push_constants} bytes of push constants ({PUSH_CONSTANT_BYTES} are needed)"));
+    }
+
+    match (queue_family, missing.is_empty()) {
+        (Some(queue_family), true) => {
+            let size_control = size_control(facts);
+            let subgroup_size = subgroup_size(facts, size_control);
+            let required_subgroup_size = (size_control != SizeControl::Unavailable).then_some(subgroup_size);
+            Ok(DevicePlan { queue_family, subgroup_size, required_subgroup_size, size_control })
+        }
+        _ => Err(missing),
+    }
+}
+
+/// Takes the best acceptable device that the selector means, and its plan.
+///
+/// # Errors
+/// Every device with all the reasons why it was not taken; an empty list if there is no device at all.
+pub fn choose<'a>(
+    devices: &'a [DeviceFacts],
+    selector: &DeviceSelector,
+) -> Result<(&'a DeviceFacts, DevicePlan), Vec<Rejection>> {
+    let mut acceptable = Vec::new();
+    let mut rejected = Vec::new();
+    for facts in devices {
+        let mut reasons: Vec<String> = selector.objection(facts).into_iter().collect();
+        match plan(facts) {
+            Ok(plan) if reasons.is_empty() => acceptable.push((facts, plan)),
+            Ok(_) => {}
+            Err(missing) => reasons.extend(missing),
+        }
+        if !reasons.is_empty() {
+            rejected.push(Rejection { device: facts.name.clone(), index: facts.index, reasons });
+        }
+    }
+    acceptable.into_iter().min_by_key(|(facts, _)| (rank(facts.device_type), facts.index)).ok_or(rejected)
+}
+
+/// Order of preference of the automatic choice.
+fn rank(device_type: vk::PhysicalDeviceType) -> u32 {
+    match device_type {
+        vk::PhysicalDeviceType::DISCRETE_GPU => 0,
+        vk::PhysicalDeviceType::INTEGRATED_GPU => 1,
+        vk::PhysicalDeviceType::VIRTUAL_GPU => 2,
+        vk::PhysicalDeviceType::CPU => 3,
+        _ => 4,
+    }
+}
+
+/// What a device of Vulkan 1.2 or newer lacks of features and subgroup properties.
+fn missing_features(facts: &DeviceFacts) -> Vec<String> {
+    let features = &facts.features;
+    let mut missing: Vec<String> = [
+        (features.vulkan_memory_model, "vulkanMemoryModel"),
+        (features.vulkan_memory_model_device_scope, "vulkanMemoryModelDeviceScope"),
+        (features.buffer_device_address, "bufferDeviceAddress"),
+        (features.timeline_semaphore, "timelineSemaphore"),
+    ]
+    .into_iter()
+    .filter(|(present, _)| !present)
+    .map(|(_, name)| format!("no feature {name}"))
+    .collect();
+
+    let subgroup = &facts.subgroup;
+    if !subgroup.stages.contains(vk::ShaderStageFlags::COMPUTE) {
+        missing.push("no subgroup operations in compute shaders".into());
+    } else if !subgroup.operations.contains(SUBGROUP_OPERATIONS) {
+        missing.push(format!("subgroup operations {:?} (BASIC and BALLOT are needed)", subgroup.operations));
+    }
+    let size = subgroup_size(facts, size_control(facts));
+    if !SUBGROUP_SIZES.contains(&size) {
+        let (least, most) = SUBGROUP_SIZES.into_inner();
+        missing.push(format!("subgroups of {size} ({least} to {most} are needed)"));
+    }
+    missing
+}
+
+/// Size control is used as a whole or not at all: a required size without full subgroups leaves lanes out.
+fn size_control(facts: &DeviceFacts) -> SizeControl {
+    let subgroup = &facts.subgroup;
+    let usable = subgroup.size_control
+        && subgroup.full_subgroups
+        && subgroup.required_size_stages.contains(vk::ShaderStageFlags::COMPUTE);
+    match usable {
+        false => SizeControl::Unavailable,
+        true if facts.api_version >= vk::API_VERSION_1_3 => SizeControl::Core,
+        true => SizeControl::Extension,
+    }
+}
+
+/// The device's own preference, moved into the supported range where it can be told so.
+fn subgroup_size(facts: &DeviceFacts, size_control: SizeControl) -> u32 {
+    let subgroup = &facts.subgroup;
+    let (least, most) = SUBGROUP_SIZES.into_inner();
+    match size_control {
+        SizeControl::Unavailable => subgroup.size,
+        _ => subgroup.size.clamp(least, most).min(subgroup.max_size).max(subgroup.min_size),
+    }
+}
+
+fn queue_family(facts: &DeviceFacts) -> Option<u32> {
+    let find = |unwanted: vk::QueueFlags| {
+        facts.queue_families.iter().position(|family| {
+            family.count > 0 && family.flags.contains(vk::QueueFlags::COMPUTE) && !family.flags.intersects(unwanted)
+        })
+    };
+    find(vk::QueueFlags::GRAPHICS).or_else(|| find(vk::QueueFlags::empty())).and_then(|index| index.try_into().ok())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,329 @@
+//! The one error of the crate.
+
+use ash::vk;
+
+use crate::abi::TaskState;
+
+/// A step of the task state machine, as errors name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum TaskAction {
+    /// A worker takes the task.
+    Claim,
+    /// The task waits for an epoch.
+    Pause,
+    /// The epoch of a paused task was reached.
+    Resume,
+    /// The task gives way and stays in its partition.
+    Yield,
+    /// The task moves to another partition.
+    Requeue,
+    /// The task ends well.
+    Complete,
+    /// The task ends with a fault code.
+    Fault,
+    /// The slot of an ended task is emptied.
+    Recycle,
+}
+
+impl std::fmt::Display for TaskAction {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Claim => "claim",
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::Yield => "yield",
+            Self::Requeue => "requeue",
+            Self::Complete => "complete",
+            Self::Fault => "fault",
+            Self::Recycle => "recycle",
+        })
+    }
+}
+
+/// Why a device cannot run taskring.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejection {
+    /// The device's own name.
+    pub device: String,
+    /// Its index in the loader's enumeration order.
+    pub index: usize,
+    /// Everything that it lacks, not only the first thing.
+    pub reasons: Vec<String>,
+}
+
+impl std::fmt::Display for Rejection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "#{} {}: {}", self.index, self.device, self.reasons.join("; "))
+    }
+}
+
+fn rejections(list: &[Rejection]) -> String {
+    if list.is_empty() {
+        return "the loader lists none (is a driver installed? VK_DRIVER_FILES names one)".into();
+    }
+    list.iter().map(ToString::to_string).collect::<Vec<_>>().join(" | ")
+}
+
+/// Everything that can go wrong, each with the data that says what and where.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BackendError {
+    /// The state machine has no such step.
+    #[error("cannot {action} a task that is {state:?}; only tasks in a legal source state take this step")]
+    IllegalTransition {
+        /// The step that was asked for.
+        action: TaskAction,
+        /// The state that the task is in.
+        state: TaskState,
+    },
+    /// Word 0 of the slot is no `TaskState` code.
+    #[error(
+        "cannot {action} a task whose state word is {word:#x}: no such state; the slot was overwritten or never a task"
+    )]
+    UnknownTransitionState {
+        /// The step that was asked for.
+        action: TaskAction,
+        /// The raw state word.
+        word: u32,
+    },
+    /// A snapshot met a slot whose word 0 is no `TaskState` code.
+    #[error("slot {index} has the state word {word:#x}: no such state; the slot was overwritten or never a task")]
+    UnknownState {
+        /// Index of the slot in the slice that was given.
+        index: usize,
+        /// The raw state word.
+        word: u32,
+    },
+    /// A counter is at its maximum and the step was refused.
+    #[error("{counter} would overflow; the step was refused and the value kept")]
+    CounterOverflow {
+        /// The counter's field name.
+        counter: &'static str,
+    },
+
+    /// The Vulkan loader could not be opened.
+    #[error("no Vulkan loader: {reason}; install libvulkan1 (Debian, Ubuntu) or your system's Vulkan loader")]
+    NoLoader {
+        /// What the dynamic linker said.
+        reason: String,
+    },
+    /// No device meets the requirements, or none matches the selection.
+    #[error("no usable Vulkan device for {wanted}: {}", rejections(.rejected))]
+    NoDevice {
+        /// What was asked for.
+        wanted: String,
+        /// Every device that was refused, with all its reasons.
+        rejected: Vec<Rejection>,
+    },
+    /// Validation was asked for and the layer is not installed.
+    #[error("the layer {layer} is not installed; install vulkan-validationlayers or do not ask for validation")]
+    NoValidationLayer {
+        /// The layer's name.
+        layer: &'static str,
+    },
+    /// A Vulkan call failed.
+    #[error("{call} failed: {result:?}")]
+    Vulkan {
+        /// The Vulkan command.
+        call: &'static str,
+        /// What it returned.
+        result: vk::Result,
+    },
+    /// The device is lost; every later call says so too. The host still has its journal of unfinished tasks.
+    #[error("the device was lost in {call}; create a new device and resubmit the unfinished tasks")]
+    DeviceLost {
+        /// The Vulkan command that first said so.
+        call: &'static str,
+    },
+    /// An allocation failed.
+    #[error("cannot allocate {bytes} bytes of {kind} memory for {name}: {reason}")]
+    Allocation {
+        /// Debug name of what was to be allocated.
+        name: String,
+        /// Size in bytes.
+        bytes: u64,
+        /// Which kind of memory.
+        kind: &'static str,
+        /// The allocator's words.
+        reason: String,
+    },
+    /// A mapped access would leave its buffer.
+    #[error("{bytes} bytes at offset {offset} leave the buffer {name} of {size} bytes")]
+    OutOfRange {
+        /// Debug name of the buffer.
+        name: String,
+        /// First byte of the access.
+        offset: u64,
+        /// Length of the access in bytes.
+        bytes: u64,
+        /// Size of the buffer in bytes.
+        size: u64,
+    },
+    /// An option is out of its range.
+    #[error("option {option} is {value}; it must be {must}")]
+    BadOption {
+        /// The option's name.
+        option: &'static str,
+        /// The value that was given.
+        value: u64,
+        /// What it must be.
+        must: &'static str,
+    },
+
+    /// An op's source did not compile.
+    #[error("op `{op}`{}: {message}", .line.map(|l| format!(", line {l}")).unwrap_or_default())]
+    OpCompile {
+        /// The op's name.
+        op: String,
+        /// Line in the op's own source, 1-based, where the compiler named one.
+        line: Option<u32>,
+        /// The compiler's words.
+        message: String,
+    },
+    /// An op does what only an op declared `unsafe` may do.
+    #[error("op `{op}` {what}; use the checked accessors, or declare the op unsafe")]
+    OpRejected {
+        /// The op's name.
+        op: String,
+        /// What the op's SPIR-V does.
+        what: String,
+    },
+    /// A program cannot be built as asked.
+    #[error("bad program: {reason}")]
+    BadProgram {
+        /// What is wrong.
+        reason: String,
+    },
+
+    /// An item of a submission is wrong in a way that the host can see; nothing of the batch was published.
+    #[error("task {index} of the batch is refused: {problem}; nothing was published")]
+    Refused {
+        /// Index of the first bad item in the batch.
+        index: usize,
+        /// What is wrong with it.
+        problem: TaskProblem,
+    },
+    /// The submission ring has no room for the task.
+    #[error("the runtime holds {capacity} unfinished tasks, its capacity; consume completions and submit again")]
+    Full {
+        /// How many tasks the runtime can hold.
+        capacity: u32,
+    },
+    /// A wait ended without what it waited for.
+    #[error("timed out after {waited_ms} ms waiting for {wanted}; reached: {reached}")]
+    Timeout {
+        /// What was waited for.
+        wanted: String,
+        /// How far it got.
+        reached: String,
+        /// How long the wait was, in milliseconds.
+        waited_ms: u64,
+    },
+    /// Nothing can make progress: what is left waits for epochs that nobody has signalled.
+    #[error(
+        "{paused} tasks wait for epochs that are not reached and nothing else is left to run; signal their timelines"
+    )]
+    Stalled {
+        /// Number of tasks that wait.
+        paused: u32,
+    },
+    /// The runtime was stopped.
+    #[error("the runtime is stopped")]
+    Stopped,
+    /// A timeline index that was never created.
+    #[error("timeline {timeline} does not exist; {count} do")]
+    UnknownTimeline {
+        /// The index that was given.
+        timeline: u32,
+        /// How many timelines there are.
+        count: u32,
+    },
+    /// A timeline may only grow.
+    #[error("timeline {timeline} is at {current} and cannot go back to {value}")]
+    EpochWentBack {
+        /// The timeline's index.
+        timeline: u32,
+        /// The value that was given.
+        value: u64,
+        /// Where the timeline is.
+        current: u64,
+    },
+    /// A tenant id at or past the end of the tenant table.
+    #[error("tenant {tenant} does not exist; the table has {count}")]
+    UnknownTenant {
+        /// The id that was given.
+        tenant: u32,
+        /// Number of entries in the table.
+        count: u32,
+    },
+    /// A buffer handle that is not registered (any more).
+    #[error("buffer handle {handle:#010x} is not registered")]
+    UnknownHandle {
+        /// The handle that was given.
+        handle: u32,
+    },
+    /// The device broke the protocol: a bug in a kernel, a driver, or a write from elsewhere.
+    #[error("protocol violation: {what}")]
+    Protocol {
+        /// What was seen.
+        what: String,
+    },
+}
+
+/// What the host can see to be wrong with a task before it is published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TaskProblem {
+    /// No such op in the program.
+    #[error("op {op} is not in the program, which has {count}")]
+    UnknownOp {
+        /// The op index.
+        op: u32,
+        /// Number of ops in the program.
+        count: u32,
+    },
+    /// The priority word is no `TaskPriority` code.
+    #[error("priority word {word} is none of the five")]
+    BadPriority {
+        /// The raw word.
+        word: u32,
+    },
+    /// A task comes in as Ready, Yielded, Requeued or Paused.
+    #[error("state word {word} is not Ready, Yielded, Requeued or Paused")]
+    BadState {
+        /// The raw word.
+        word: u32,
+    },
+    /// The tenant is past the end of the table or switched off.
+    #[error("tenant {tenant} is switched off or past the table of {count}")]
+    BadTenant {
+        /// The tenant id.
+        tenant: u32,
+        /// Number of entries in the table.
+        count: u32,
+    },
+    /// The handle is not registered, or belongs to another tenant.
+    #[error("buffer handle {handle:#010x} is not registered for tenant {tenant}")]
+    BadHandle {
+        /// The buffer handle.
+        handle: u32,
+        /// The task's tenant.
+        tenant: u32,
+    },
+    /// Flag bits 8..15 name a timeline that does not exist.
+    #[error("timeline {timeline} does not exist; {count} do")]
+    BadTimeline {
+        /// The timeline's index.
+        timeline: u32,
+        /// How many timelines there are.
+        count: u32,
+    },
+}
+
+impl BackendError {
+    /// Names the Vulkan command that returned `result`; device loss becomes its own variant.
+    pub(crate) fn vulkan(call: &'static str, result: vk::Result) -> Self {
+        if result == vk::Result::ERROR_DEVICE_LOST { Self::DeviceLost { call } } else { Self::Vulkan { call, result } }
+    }
+}

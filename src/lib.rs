@@ -1,0 +1,69 @@
+//! A task runtime that lives on the GPU.
+//!
+//! The host publishes 64-byte continuation tasks; a resident Vulkan compute kernel claims them by priority with aging and runs them. Tasks
+//! complete, yield, pause until a timeline reaches an epoch, move to another priority, or fault, with no host in the loop while a slice runs.
+//!
+//! ```no_run
+//! # fn main() -> Result<(), taskring::BackendError> {
+//! # #[cfg(feature = "shaderc")] {
+//! use std::{sync::Arc, time::Duration};
+//! use taskring::{BufferDesc, Device, DeviceOptions, MemoryKind, Program, Runtime, RuntimeOptions, Task, Width, vk};
+//!
+//! let device = Device::new(DeviceOptions::default())?;
+//! let double = "Turn double_it(TaskWorkItem task) {
+//!     buffer_store(task_output(task), task.param, 2u * task.param);
+//!     return task_complete();
+//! }";
+//! let program = Program::builder().op("double_it", double, Width::Lane).build()?;
+//! let runtime = Runtime::new(&device, &program, RuntimeOptions::default())?;
+//!
+//! let usage = vk::BufferUsageFlags::empty();
+//! let buffer = device.allocate(BufferDesc { name: "results", bytes: 4096, kind: MemoryKind::Report, usage })?;
+//! let results = runtime.register_buffer(0, &Arc::new(buffer), 0..4096)?;
+//! let task = Task::new(program.op("double_it")?).output(results).param(7);
+//! let completion = runtime.submit(task)?.wait(Duration::from_secs(1))?;
+//! println!("{:?}", completion.outcome);
+//! # }
+//! # Ok(()) }
+//! ```
+//!
+//! [`Task`] and [`Runtime`] are where to begin; [`program`] says what an op may do; `docs/ARCHITECTURE.md` in the repository is the five-minute
+//! tour, `docs/MEMORY_MODEL.md` says who writes which word and in what order.
+
+#[doc(hidden)]
+pub mod abi;
+pub mod device;
+mod error;
+mod policy;
+pub mod program;
+mod runtime;
+mod telemetry;
+
+pub use abi::TraceRecord;
+pub use abi::{
+    MegakernelWorkItem, TASK_FAULT_BAD_HANDLE, TASK_FAULT_BAD_PRIORITY, TASK_FAULT_BAD_STATE, TASK_FAULT_BAD_TENANT,
+    TASK_FAULT_BAD_TIMELINE, TASK_FAULT_BAD_TURN, TASK_FAULT_CANCELLED, TASK_FAULT_COUNTER_OVERFLOW, TASK_FAULT_CUT,
+    TASK_FAULT_OUT_OF_BOUNDS, TASK_FAULT_RUNTIME, TASK_FAULT_UNKNOWN_OP, TASK_FLAG_PAUSED, TASK_FLAG_REQUEUE_REQUESTED,
+    TASK_FLAG_RESUME_READY, TASK_FLAG_TIMELINE_MASK, TASK_FLAG_TIMELINE_SHIFT, TASK_FLAG_YIELDED, TASK_PRIORITIES,
+    TASK_PRIORITY_CRITICAL, TASK_PRIORITY_HIGH, TASK_PRIORITY_IDLE, TASK_PRIORITY_LOW, TASK_PRIORITY_NORMAL,
+    TASK_SLOT_BYTES, TASK_SLOT_WORDS, TASK_STATE_DONE, TASK_STATE_EMPTY, TASK_STATE_FAULTED, TASK_STATE_PAUSED,
+    TASK_STATE_READY, TASK_STATE_REQUEUED, TASK_STATE_RUNNING, TASK_STATE_YIELDED, TaskPriority, TaskState,
+    TaskWorkItem,
+};
+pub use ash::{self, vk};
+pub use device::{
+    Buffer, BufferDesc, Device, DeviceOptions, DeviceSelector, Mapped, MemoryKind, PipelineDesc, Timeline,
+};
+pub use error::{BackendError, Rejection, TaskAction, TaskProblem};
+pub use gpu_allocator;
+pub use policy::MegakernelLaunchRequest;
+pub use program::{Op, Program, Width};
+#[cfg(feature = "shaderc")]
+pub use program::{OpSource, ProgramBuilder};
+#[doc(hidden)]
+pub use runtime::Push;
+pub use runtime::{
+    Accepted, BufferHandle, Completion, Outcome, Runtime, RuntimeOptions, RuntimeStats, StopReport, SubmissionId, Task,
+    TaskHandle,
+};
+pub use telemetry::TaskQueueSnapshot;

@@ -1,0 +1,105 @@
+//! Ops and programs: the users' GLSL, compiled together with the scheduler into one kernel.
+//!
+//! An op is a GLSL function `Turn NAME(TaskWorkItem task)` that looks at `task.continuation_pc`, does one turn of work and says how the turn
+//! ended: `task_complete()`, `task_yield(pc, data)`, `task_pause(pc, data, epoch)`, `task_pause_on(timeline, pc, data, epoch)`,
+//! `task_requeue(pc, data, priority)` or `task_fault(code)`. It reaches memory through `task_input(task)`, `task_output(task)` and
+//! `task_buffer(task, handle)` with `buffer_load`, `buffer_store`, `buffer_words` and the `buffer_atomic_*` functions, each of which checks
+//! tenant, generation and length. All ops of a program share one namespace: prefix helpers with the op's name. Names that begin with `tr_`,
+//! `task_`, `buffer_` or `TR_` are the runtime's.
+//!
+//! With the feature `shaderc` a [`Program`] is built from source, in a process or in a `build.rs` ([`Program::to_bytes`]); without it a
+//! program comes from such bytes ([`Program::from_bytes`]) and no compiler is needed.
+
+#[cfg(feature = "shaderc")]
+mod assemble;
+#[cfg(feature = "shaderc")]
+mod compile;
+#[cfg(feature = "shaderc")]
+mod inspect;
+mod shipped;
+
+#[cfg(feature = "shaderc")]
+pub use compile::{OpSource, ProgramBuilder};
+
+use crate::abi;
+use crate::error::BackendError;
+
+/// How many lanes run one task of an op.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u32)]
+#[non_exhaustive]
+pub enum Width {
+    /// One lane runs a task; a subgroup runs a batch of them side by side. For small, scalar work.
+    Lane = abi::TR_WIDTH_LANE,
+    /// A whole subgroup runs a task: every lane executes the op, with the same `task` and the same control flow around `task_barrier()`.
+    /// Lane 0 decides how the turn ends.
+    Subgroup = abi::TR_WIDTH_SUBGROUP,
+}
+
+/// One entry of a program's op table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Op {
+    pub(crate) name: String,
+    pub(crate) width: Width,
+    pub(crate) restartable: bool,
+    pub(crate) trusted: bool,
+}
+
+impl Op {
+    /// The op's name, which is also its GLSL function's.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How many lanes run one task.
+    pub fn width(&self) -> Width {
+        self.width
+    }
+
+    /// Whether a turn that was cut may run again.
+    pub fn restartable(&self) -> bool {
+        self.restartable
+    }
+
+    /// Whether the op was declared unsafe and so not inspected.
+    pub fn trusted(&self) -> bool {
+        self.trusted
+    }
+}
+
+/// A compiled kernel and its op table. Independent of any device: it fits every subgroup size.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Program {
+    ops: Vec<Op>,
+    spirv: Vec<u32>,
+}
+
+impl Program {
+    /// Starts a program from GLSL.
+    #[cfg(feature = "shaderc")]
+    pub fn builder() -> ProgramBuilder {
+        ProgramBuilder::default()
+    }
+
+    /// The op table; an op's handle is its index.
+    pub fn ops(&self) -> &[Op] {
+        &self.ops
+    }
+
+    /// The handle of the op of this name, for [`TaskWorkItem::op_handle`](crate::TaskWorkItem).
+    ///
+    /// # Errors
+    /// [`BackendError::BadProgram`] names the ops that there are.
+    pub fn op(&self, name: &str) -> Result<u32, BackendError> {
+        let found = self.ops.iter().zip(0u32..).find(|(op, _)| op.name == name);
+        found.map(|(_, handle)| handle).ok_or_else(|| {
+            let known: Vec<_> = self.ops.iter().map(Op::name).collect();
+            BackendError::BadProgram { reason: format!("it has no op `{name}`; its ops are: {}", known.join(", ")) }
+        })
+    }
+
+    /// The kernel's SPIR-V (version 1.5, for Vulkan 1.2). Specialization constant 0 is the subgroup size.
+    pub fn spirv(&self) -> &[u32] {
+        &self.spirv
+    }
+}

@@ -1,0 +1,53 @@
+//! The handle of one submitted task.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Inner;
+use super::task::{Completion, SubmissionId};
+use crate::error::BackendError;
+
+/// One submitted task. Dropping it without waiting lets the task run and forgets its completion.
+#[derive(Debug)]
+#[must_use = "a dropped handle forgets the task's completion"]
+pub struct TaskHandle {
+    inner: Arc<Inner>,
+    id: SubmissionId,
+    ticket: u32,
+    taken: bool,
+}
+
+impl TaskHandle {
+    pub(super) fn new(inner: Arc<Inner>, id: SubmissionId, ticket: u32) -> Self {
+        Self { inner, id, ticket, taken: false }
+    }
+
+    /// The submission's id.
+    pub fn id(&self) -> SubmissionId {
+        self.id
+    }
+
+    /// Waits for the task to end, driving slices meanwhile.
+    ///
+    /// # Errors
+    /// [`BackendError::Timeout`] after `timeout`, and the task goes on: wait again. What the device or the driver gives.
+    pub fn wait(&mut self, timeout: Duration) -> Result<Completion, BackendError> {
+        if self.taken {
+            return Err(BackendError::Protocol {
+                what: format!("the completion of submission {} was taken already", self.id.0),
+            });
+        }
+        let ticket = self.ticket;
+        let completion = self.inner.drive(timeout, "a task to end", |state| Ok(state.journal.take(ticket)))?;
+        self.taken = true;
+        Ok(completion)
+    }
+}
+
+impl Drop for TaskHandle {
+    fn drop(&mut self) {
+        if !self.taken {
+            self.inner.shared.lock().journal.forget(self.ticket);
+        }
+    }
+}

@@ -1,0 +1,434 @@
+//! The runtime that users hold: submit, wait, signal, look, stop.
+//!
+//! Host and device meet at slice boundaries: tasks, epochs and tables that change while a slice runs are seen by the next one. Nothing runs
+//! in the background of the host: a submission launches a slice if none runs, and whoever waits launches the next and takes over what ended.
+
+mod driver;
+mod handle;
+mod journal;
+mod memory;
+mod options;
+mod recovery;
+mod slices;
+mod state;
+mod tables;
+mod task;
+
+pub use handle::TaskHandle;
+#[doc(hidden)]
+pub use memory::Push;
+pub use options::RuntimeOptions;
+pub use task::{Accepted, BufferHandle, Completion, Outcome, RuntimeStats, StopReport, SubmissionId, Task};
+
+use std::ops::Range;
+use std::sync::{Arc, Condvar, Mutex, PoisonError, TryLockError};
+use std::time::{Duration, Instant};
+
+use crate::abi::{TaskWorkItem, TraceRecord};
+use crate::device::{Buffer, Device};
+use crate::error::BackendError;
+use crate::program::{Op, Program};
+use crate::telemetry::TaskQueueSnapshot;
+use driver::{Context, Driver, Shared, Step};
+use journal::Delivery;
+use memory::Memory;
+use slices::Slices;
+use state::State;
+
+/// How long a thread that waits for another one's driving sleeps before it looks for itself.
+const NAP: Duration = Duration::from_millis(2);
+
+/// Tasks on a device. Clones share it, and all methods take `&self`: any number of threads may use it at once.
+///
+/// Dropping the last clone waits for the running slice, for at most [`RuntimeOptions::slice_timeout`]; unfinished tasks are gone then.
+#[derive(Clone, Debug)]
+pub struct Runtime(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    device: Device,
+    ops: Vec<Op>,
+    options: RuntimeOptions,
+    shared: Shared,
+    driver: Mutex<Option<Driver>>,
+    memory: Option<Memory>,
+}
+
+impl Runtime {
+    /// Makes a runtime for the program's ops on the device. No slice runs before the first submission.
+    ///
+    /// # Errors
+    /// [`BackendError::BadOption`] for an option out of range; what allocating and building the pipeline may give.
+    pub fn new(device: &Device, program: &Program, options: RuntimeOptions) -> Result<Self, BackendError> {
+        let _span =
+            tracing::info_span!("runtime.create", device = device.description(), capacity = options.capacity).entered();
+        options.check()?;
+        let memory = Memory::new(device, &options)?;
+        let slices = Slices::new(device, program)?;
+        let driver = Driver::new(slices, &options, options.workers_on(device), device.plan().subgroup_size);
+        let shared = Shared { state: Mutex::new(State::new(&options)), changed: Condvar::new() };
+        Ok(Self(Arc::new(Inner {
+            device: device.clone(),
+            ops: program.ops().to_vec(),
+            options,
+            shared,
+            driver: Mutex::new(Some(driver)),
+            memory: Some(memory),
+        })))
+    }
+
+    /// The device that it runs on.
+    pub fn device(&self) -> &Device {
+        &self.0.device
+    }
+
+    /// The options that it was made with.
+    pub fn options(&self) -> &RuntimeOptions {
+        &self.0.options
+    }
+
+    /// Submits one task and returns the handle by which its end can be waited for.
+    ///
+    /// # Errors
+    /// [`BackendError::Refused`] if the host can see that the task is wrong, [`BackendError::Full`] if there is no room,
+    /// [`BackendError::Stopped`] after a stop. The task was not taken then.
+    pub fn submit(&self, task: impl Into<TaskWorkItem>) -> Result<TaskHandle, BackendError> {
+        let item = task.into();
+        let (id, ticket) = self.0.with_state(|state, memory| {
+            self.0.refuse(state, &[item])?;
+            if state.room() == 0 {
+                return Err(BackendError::Full { capacity: self.0.options.capacity });
+            }
+            let id = state.journal.next_id();
+            Ok((id, state.accept(memory, item, Delivery::Handle)?))
+        })?;
+        self.0.launch_after_submit()?;
+        Ok(TaskHandle::new(self.0.clone(), id, ticket))
+    }
+
+    /// Submits tasks whose completions come in bulk, by [`Runtime::completions`]. If there is no room for all, the batch's first tasks are
+    /// taken, none at all perhaps; the rest, from [`Accepted::count`] on, is still the caller's.
+    ///
+    /// # Errors
+    /// [`BackendError::Refused`] if the host can see that one of them is wrong, and none was taken; [`BackendError::Stopped`].
+    pub fn submit_batch(&self, tasks: &[TaskWorkItem]) -> Result<Accepted, BackendError> {
+        self.0.submit_batch(tasks, true)
+    }
+
+    /// [`Runtime::submit_batch`] without the host's checks: what is wrong with a task, the device finds, and the task faults. For programs
+    /// that trust their tasks, and for tests of the device's checks.
+    ///
+    /// # Errors
+    /// [`BackendError::Stopped`].
+    pub fn submit_batch_unchecked(&self, tasks: &[TaskWorkItem]) -> Result<Accepted, BackendError> {
+        self.0.submit_batch(tasks, false)
+    }
+
+    /// Does what can be done without waiting: takes over a slice that has ended, launches one that is wanted. True if it did something.
+    ///
+    /// # Errors
+    /// What the device or the driver gives; [`BackendError::DeviceLost`] stays.
+    pub fn poll(&self) -> Result<bool, BackendError> {
+        Ok(self.0.step(Instant::now())? == Some(Step::Progress))
+    }
+
+    /// Appends completions of batched tasks, in the order in which the tasks ended, up to `limit`; waits until there is one or `timeout` has
+    /// passed. Their number, 0 after the timeout.
+    ///
+    /// # Errors
+    /// As [`Runtime::poll`].
+    pub fn completions(
+        &self,
+        into: &mut Vec<Completion>,
+        limit: usize,
+        timeout: Duration,
+    ) -> Result<usize, BackendError> {
+        if limit == 0 {
+            return Ok(0);
+        }
+        let taken = self.0.drive(timeout, "a completion", |state| {
+            Ok(state.journal.has_bulk().then(|| state.journal.take_bulk(limit, into)))
+        });
+        match taken {
+            Err(BackendError::Timeout { .. }) => Ok(0),
+            other => other,
+        }
+    }
+
+    /// Runs until every submitted task has ended.
+    ///
+    /// # Errors
+    /// [`BackendError::Stalled`] if all that is left waits for epochs; [`BackendError::Timeout`].
+    pub fn drain(&self, timeout: Duration) -> Result<(), BackendError> {
+        self.0.drive(timeout, "all tasks to end", |state| {
+            let left = state.journal.in_flight();
+            if left > 0 && state.waiting == left && !state.wants_slice && state.admitted == state.published {
+                return Err(BackendError::Stalled { paused: left });
+            }
+            Ok((left == 0).then_some(()))
+        })
+    }
+
+    /// Makes another timeline, at epoch 0; timeline 0 always exists. At most 256 in all.
+    ///
+    /// # Errors
+    /// [`BackendError::BadOption`] if there are 256.
+    pub fn create_timeline(&self) -> Result<u8, BackendError> {
+        self.0.with_state(|state, _| Ok(state.tables.create_timeline()? as u8))
+    }
+
+    /// Advances a timeline to an epoch: tasks that are paused until then, or until an earlier one, resume from the next slice on.
+    ///
+    /// # Errors
+    /// [`BackendError::UnknownTimeline`], [`BackendError::EpochWentBack`].
+    pub fn signal(&self, timeline: u8, epoch: u64) -> Result<(), BackendError> {
+        self.0.with_state(|state, _| {
+            state.tables.advance(timeline.into(), epoch)?;
+            state.wants_slice |= state.journal.in_flight() > 0;
+            Ok(())
+        })?;
+        self.0.launch_after_submit()
+    }
+
+    /// The epoch of a timeline.
+    ///
+    /// # Errors
+    /// [`BackendError::UnknownTimeline`].
+    pub fn epoch(&self, timeline: u8) -> Result<u64, BackendError> {
+        self.0.with_state(|state, _| state.tables.epoch(timeline.into()))
+    }
+
+    /// Lets a tenant's tasks run, or not: those claimed while it is off fault with `TASK_FAULT_BAD_TENANT`. All are on at first. Takes effect
+    /// from the next slice on.
+    ///
+    /// # Errors
+    /// [`BackendError::UnknownTenant`] at or past the end of the table.
+    pub fn set_tenant(&self, tenant: u32, enabled: bool) -> Result<(), BackendError> {
+        self.0.with_state(|state, _| state.tables.set_tenant(tenant, enabled))
+    }
+
+    /// Lets a tenant's tasks use a range of bytes of a buffer, which the runtime keeps alive until it is unregistered. Offset and length are
+    /// multiples of 4.
+    ///
+    /// # Errors
+    /// [`BackendError::OutOfRange`], [`BackendError::BadOption`] for a range that is not whole words or if the table is full,
+    /// [`BackendError::UnknownTenant`].
+    pub fn register_buffer(
+        &self,
+        tenant: u32,
+        buffer: &Arc<Buffer>,
+        range: Range<u64>,
+    ) -> Result<BufferHandle, BackendError> {
+        self.0.with_state(|state, _| state.tables.register(tenant, buffer, range))
+    }
+
+    /// [`Runtime::register_buffer`] for memory that the runtime knows nothing of but its device address.
+    ///
+    /// # Safety
+    /// `words` 32-bit words from `address`, which is a multiple of 4, stay readable and writable by the device's compute queue until
+    /// [`Runtime::unregister_buffer`] has returned or the runtime is gone.
+    ///
+    /// # Errors
+    /// As [`Runtime::register_buffer`].
+    pub unsafe fn register_address(&self, tenant: u32, address: u64, words: u32) -> Result<BufferHandle, BackendError> {
+        if !address.is_multiple_of(4) {
+            return Err(BackendError::BadOption { option: "address", value: address, must: "a multiple of 4" });
+        }
+        self.0.with_state(|state, _| state.tables.register_address(tenant, address, words.into(), None))
+    }
+
+    /// Ends a registration: waits for the running slice, after which no task can reach the buffer by this handle, and those that try fault with
+    /// `TASK_FAULT_BAD_HANDLE`.
+    ///
+    /// # Errors
+    /// [`BackendError::UnknownHandle`]; [`BackendError::Timeout`], and then the handle is still registered.
+    pub fn unregister_buffer(&self, handle: BufferHandle, timeout: Duration) -> Result<(), BackendError> {
+        self.0.settled(timeout, |inner, _, _| {
+            let _kept_until_here = inner.shared.lock().tables.unregister(handle)?;
+            Ok(())
+        })
+    }
+
+    /// What the tasks are doing: waits for the running slice and looks at every slot.
+    ///
+    /// # Errors
+    /// [`BackendError::Timeout`]; what the device gives.
+    pub fn snapshot(&self, timeout: Duration) -> Result<TaskQueueSnapshot, BackendError> {
+        self.0.settled(timeout, |inner, driver, left| {
+            let (slots, metas) = driver.inspect(inner.memory()?, left)?;
+            let state = inner.shared.lock();
+            let unfinished = state.journal.unfinished().into_iter();
+            let unfinished =
+                unfinished.map(|(ticket, _, item)| recovery::in_slot(ticket, &slots, &metas).unwrap_or(item));
+            let tasks: Vec<TaskWorkItem> = unfinished.chain(state.journal.faulted_untaken()).collect();
+            TaskQueueSnapshot::from_tasks(&tasks)
+        })
+    }
+
+    /// What has been done so far.
+    pub fn stats(&self) -> RuntimeStats {
+        self.0.shared.lock().stats
+    }
+
+    /// The turns recorded since the last call, in no particular order; empty without [`RuntimeOptions::trace_capacity`].
+    pub fn take_trace(&self) -> Vec<TraceRecord> {
+        std::mem::take(&mut self.0.shared.lock().trace)
+    }
+
+    /// Stops for good: submissions are refused from now on, the running slice is the last. Tasks that have not ended are reported as they
+    /// were left, and complete as faulted with `TASK_FAULT_CANCELLED`. [`Runtime::drain`] first to finish them.
+    ///
+    /// # Errors
+    /// [`BackendError::Timeout`] if the running slice does not end in time: submissions are refused already, and a second call goes on.
+    pub fn stop(&self, timeout: Duration) -> Result<StopReport, BackendError> {
+        self.0.shared.lock().stopped = true;
+        self.0.settled(timeout, |inner, driver, left| {
+            let (slots, metas) = driver.inspect(inner.memory()?, left)?;
+            let mut state = inner.shared.lock();
+            let mut report = StopReport { ended: state.stats.done + state.stats.faulted, unfinished: Vec::new() };
+            for (ticket, id, submitted) in state.journal.unfinished() {
+                let item = recovery::in_slot(ticket, &slots, &metas).unwrap_or(submitted);
+                report.unfinished.push((id, item));
+                let completion = state.journal.end_by_item(ticket, &recovery::cancelled(item));
+                state.count(&completion);
+            }
+            state.wants_slice = false;
+            inner.shared.changed.notify_all();
+            Ok(report)
+        })
+    }
+}
+
+impl Inner {
+    fn memory(&self) -> Result<&Memory, BackendError> {
+        self.memory.as_ref().ok_or(BackendError::Stopped)
+    }
+
+    fn with_state<T>(
+        &self,
+        act: impl FnOnce(&mut State, &Memory) -> Result<T, BackendError>,
+    ) -> Result<T, BackendError> {
+        let mut state = self.shared.lock();
+        state.check()?;
+        act(&mut state, self.memory()?)
+    }
+
+    fn refuse(&self, state: &State, tasks: &[TaskWorkItem]) -> Result<(), BackendError> {
+        if state.stopped {
+            return Err(BackendError::Stopped);
+        }
+        let ops = u32::try_from(self.ops.len()).unwrap_or(u32::MAX);
+        let problems = tasks.iter().enumerate();
+        let first = problems.filter_map(|(index, item)| Some((index, state.tables.problem(item, ops)?))).next();
+        first.map_or(Ok(()), |(index, problem)| Err(BackendError::Refused { index, problem }))
+    }
+
+    fn submit_batch(&self, tasks: &[TaskWorkItem], checked: bool) -> Result<Accepted, BackendError> {
+        let accepted = self.with_state(|state, memory| {
+            self.refuse(state, if checked { tasks } else { &[] })?;
+            let accepted = Accepted { first: state.journal.next_id().number(), count: state.room().min(tasks.len()) };
+            for item in &tasks[..accepted.count] {
+                state.accept(memory, *item, Delivery::Bulk)?;
+            }
+            Ok(accepted)
+        })?;
+        self.launch_after_submit()?;
+        Ok(accepted)
+    }
+
+    fn launch_after_submit(&self) -> Result<(), BackendError> {
+        if self.options.launch_on_submit {
+            self.step(Instant::now())?;
+        }
+        Ok(())
+    }
+
+    /// One driving step, if no other thread is at it. An error that it meets is every later call's too.
+    fn step(&self, deadline: Instant) -> Result<Option<Step>, BackendError> {
+        let mut driver = match self.driver.try_lock() {
+            Ok(driver) => driver,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return Ok(None),
+        };
+        self.shared.lock().check()?;
+        let context = self.context()?;
+        let driver = driver.as_mut().ok_or(BackendError::Stopped)?;
+        driver.step(&context, deadline).map(Some).map_err(|error| self.break_with(error))
+    }
+
+    fn context(&self) -> Result<Context<'_>, BackendError> {
+        Ok(Context { memory: self.memory()?, options: &self.options, shared: &self.shared, ops: &self.ops })
+    }
+
+    fn break_with(&self, error: BackendError) -> BackendError {
+        if !matches!(error, BackendError::Timeout { .. }) {
+            tracing::error!(%error, "the runtime is broken");
+            self.shared.lock().broken.get_or_insert_with(|| error.clone());
+            self.shared.changed.notify_all();
+        }
+        error
+    }
+
+    /// Drives, or lets another thread drive, until `done` gives something.
+    fn drive<T>(
+        &self,
+        timeout: Duration,
+        wanted: &str,
+        mut done: impl FnMut(&mut State) -> Result<Option<T>, BackendError>,
+    ) -> Result<T, BackendError> {
+        let start = Instant::now();
+        let deadline = start + timeout;
+        loop {
+            {
+                let mut state = self.shared.lock();
+                if let Some(result) = done(&mut state)? {
+                    return Ok(result);
+                }
+                state.check()?;
+                if Instant::now() >= deadline {
+                    let State { journal, waiting, .. } = &*state;
+                    let reached = format!("{} tasks unfinished, {waiting} of them paused", journal.in_flight());
+                    let waited_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+                    return Err(BackendError::Timeout { wanted: wanted.to_owned(), reached, waited_ms });
+                }
+            }
+            if matches!(self.step(deadline)?, None | Some(Step::Idle)) {
+                // Another thread drives, or there is nothing to drive until one submits or signals.
+                let state = self.shared.lock();
+                let nap = NAP.min(deadline.saturating_duration_since(Instant::now()));
+                drop(self.shared.changed.wait_timeout(state, nap).unwrap_or_else(PoisonError::into_inner));
+            }
+        }
+    }
+
+    /// Acts while no slice runs and none can be launched. `act` gets what is left of the time.
+    fn settled<T>(
+        &self,
+        timeout: Duration,
+        act: impl FnOnce(&Self, &mut Driver, Duration) -> Result<T, BackendError>,
+    ) -> Result<T, BackendError> {
+        let deadline = Instant::now() + timeout;
+        let mut guard = self.driver.lock().unwrap_or_else(PoisonError::into_inner);
+        self.shared.lock().check()?;
+        let context = self.context()?;
+        let driver = guard.as_mut().ok_or(BackendError::Stopped)?;
+        driver.settle(&context, deadline).map_err(|error| self.break_with(error))?;
+        act(self, driver, deadline.saturating_duration_since(Instant::now()))
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let _span = tracing::info_span!("runtime.destroy").entered();
+        let timeout = self.options.slice_timeout;
+        let settled = self.settled(timeout, |_, _, _| Ok(()));
+        let running =
+            self.driver.get_mut().unwrap_or_else(PoisonError::into_inner).as_ref().is_some_and(Driver::is_running);
+        if running {
+            // The device may still use all of it: better lost than freed under its hands.
+            tracing::error!(?settled, "a slice still runs; its memory and pipeline are leaked");
+            std::mem::forget(self.memory.take());
+            std::mem::forget(self.driver.get_mut().unwrap_or_else(PoisonError::into_inner).take());
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! Slices as Vulkan sees them: one pipeline, one command buffer, one timeline that counts them. No policy.
+
+use std::time::Duration;
+
+use super::memory::{Memory, Push};
+use crate::abi::{self, SlotMeta, TaskWorkItem};
+use ash::vk;
+
+use crate::device::{Device, PipelineDesc, Timeline};
+use crate::error::BackendError;
+use crate::program::Program;
+
+/// Launches slices one at a time and waits for them.
+#[derive(Debug)]
+pub(super) struct Slices {
+    device: Device,
+    layout: vk::PipelineLayout,
+    pipeline: vk::Pipeline,
+    pool: vk::CommandPool,
+    commands: vk::CommandBuffer,
+    progress: Timeline,
+    /// Submissions so far: the value that `progress` reaches when the last one is done.
+    submitted: u64,
+}
+
+impl Slices {
+    pub(super) fn new(device: &Device, program: &Program) -> Result<Self, BackendError> {
+        let progress = Timeline::new(device, "taskring progress", 0)?;
+        let raw = device.raw();
+        let range = vk::PushConstantRange::default().stage_flags(vk::ShaderStageFlags::COMPUTE).size(Push::BYTES);
+        let info = vk::PipelineLayoutCreateInfo::default().push_constant_ranges(std::slice::from_ref(&range));
+        // SAFETY: the info is complete and the device is alive in `device`.
+        let layout = unsafe { raw.create_pipeline_layout(&info, None) };
+        let layout = device.created("vkCreatePipelineLayout", "taskring", layout)?;
+        // From here on `Drop` frees what was made, null handles included.
+        let mut slices = Self {
+            device: device.clone(),
+            layout,
+            pipeline: vk::Pipeline::null(),
+            pool: vk::CommandPool::null(),
+            commands: vk::CommandBuffer::null(),
+            progress,
+            submitted: 0,
+        };
+        slices.pipeline = slices.build_pipeline(program)?;
+        let info = vk::CommandPoolCreateInfo::default()
+            .flags(vk::CommandPoolCreateFlags::RESET_COMMAND_BUFFER | vk::CommandPoolCreateFlags::TRANSIENT)
+            .queue_family_index(device.queue_family());
+        // SAFETY: the info is complete and the family is the device's own.
+        let pool = unsafe { raw.create_command_pool(&info, None) };
+        slices.pool = device.created("vkCreateCommandPool", "taskring", pool)?;
+        let info = vk::CommandBufferAllocateInfo::default().command_pool(slices.pool).command_buffer_count(1);
+        // SAFETY: the pool was just made and nobody else uses it.
+        let commands = unsafe { raw.allocate_command_buffers(&info) };
+        let commands = commands.map_err(|result| device.fail("vkAllocateCommandBuffers", result))?;
+        slices.commands = commands[0];
+        device.name(slices.commands, "taskring slice");
+        Ok(slices)
+    }
+
+    fn build_pipeline(&self, program: &Program) -> Result<vk::Pipeline, BackendError> {
+        let device = &self.device;
+        let info = vk::ShaderModuleCreateInfo::default().code(program.spirv());
+        // SAFETY: the words are SPIR-V that the crate's compiler made, as `Program` promises.
+        let module = unsafe { device.raw().create_shader_module(&info, None) };
+        let module = device.created("vkCreateShaderModule", "taskring kernel", module)?;
+        let lanes = device.plan().subgroup_size.to_le_bytes();
+        let entries = [vk::SpecializationMapEntry::default().constant_id(0).offset(0).size(lanes.len())];
+        let specialization = vk::SpecializationInfo::default().map_entries(&entries).data(&lanes);
+        let desc = PipelineDesc {
+            name: "taskring kernel",
+            module,
+            entry: c"main",
+            layout: self.layout,
+            specialization: Some(&specialization),
+            cache: vk::PipelineCache::null(),
+        };
+        // SAFETY: the module and the layout are this device's, and the layout has the kernel's push constants.
+        let pipeline = unsafe { device.compute_pipeline(&desc) };
+        // SAFETY: a pipeline does not need its module once it is made, and nobody else has this one.
+        unsafe { device.raw().destroy_shader_module(module, None) };
+        pipeline
+    }
+
+    /// Submits a slice of `workers` workgroups; clears the private memory before it if `fresh`. No slice may be pending.
+    pub(super) fn launch(&mut self, memory: &Memory, workers: u32, fresh: bool) -> Result<(), BackendError> {
+        let push = memory.push();
+        let (layout, pipeline) = (self.layout, self.pipeline);
+        self.submit("slice", |raw, commands| {
+            if fresh {
+                for (buffer, word) in memory.fills() {
+                    // SAFETY: the buffer is alive, has transfer usage, and no submission that uses it is pending.
+                    unsafe { raw.cmd_fill_buffer(commands, buffer.raw(), 0, vk::WHOLE_SIZE, word) };
+                }
+                barrier(raw, commands, Access::Transfer, Access::Kernel);
+            }
+            // SAFETY: the pipeline is a compute pipeline of this device.
+            unsafe { raw.cmd_bind_pipeline(commands, vk::PipelineBindPoint::COMPUTE, pipeline) };
+            // SAFETY: the layout has a range of these bytes for this stage.
+            unsafe { raw.cmd_push_constants(commands, layout, vk::ShaderStageFlags::COMPUTE, 0, push.bytes()) };
+            // SAFETY: a pipeline is bound, its push constants are set, and every address in them belongs to a buffer in `memory`, which its
+            // owner keeps until this submission has ended.
+            unsafe { raw.cmd_dispatch(commands, workers, 1, 1) };
+            barrier(raw, commands, Access::Kernel, Access::Host);
+        })
+    }
+
+    /// Copies all slots and what is kept beside them to the host. Bounded by `timeout`; no slice may be pending.
+    pub(super) fn inspect(
+        &mut self,
+        memory: &Memory,
+        timeout: Duration,
+    ) -> Result<(Vec<TaskWorkItem>, Vec<SlotMeta>), BackendError> {
+        let (slots, metas) = (memory.slots.bytes(), memory.metas.bytes());
+        self.submit("inspection", |raw, commands| {
+            let into = memory.inspection.raw();
+            for (buffer, bytes, at) in [(&memory.slots, slots, 0), (&memory.metas, metas, slots)] {
+                let region = [vk::BufferCopy::default().dst_offset(at).size(bytes)];
+                // SAFETY: both buffers are alive, have transfer usage and room for the region, and nothing else uses them now.
+                unsafe { raw.cmd_copy_buffer(commands, buffer.raw(), into, &region) };
+            }
+            barrier(raw, commands, Access::Transfer, Access::Host);
+        })?;
+        if !self.wait(timeout)? {
+            return Err(self.late("the slots to be copied to the host", timeout));
+        }
+        let mut items = vec![TaskWorkItem::default(); memory.capacity as usize];
+        let mut kept = vec![SlotMeta::default(); memory.capacity as usize];
+        let mapped = host(&memory.inspection)?;
+        mapped.read(0, bytemuck::cast_slice_mut(&mut items))?;
+        mapped.read(slots, bytemuck::cast_slice_mut(&mut kept))?;
+        Ok((items, kept))
+    }
+
+    fn submit(&mut self, what: &str, record: impl FnOnce(&ash::Device, vk::CommandBuffer)) -> Result<(), BackendError> {
+        let _span = tracing::trace_span!("submit", what, number = self.submitted + 1).entered();
+        let raw = self.device.raw();
+        let fail = |call, result| self.device.fail(call, result);
+        let info = vk::CommandBufferBeginInfo::default().flags(vk::CommandBufferUsageFlags::ONE_TIME_SUBMIT);
+        // SAFETY: the command buffer is not pending: callers wait before they submit again. Beginning resets it.
+        let begun = unsafe { raw.begin_command_buffer(self.commands, &info) };
+        begun.map_err(|result| fail("vkBeginCommandBuffer", result))?;
+        // What earlier submissions left in private memory, this one sees.
+        barrier(raw, self.commands, Access::Device, Access::Device);
+        record(raw, self.commands);
+        // SAFETY: it is in the recording state since above.
+        let ended = unsafe { raw.end_command_buffer(self.commands) };
+        ended.map_err(|result| fail("vkEndCommandBuffer", result))?;
+        let signal = Some((self.progress.raw(), self.submitted + 1));
+        // SAFETY: the handles are alive and recorded for this family, the value is the next of a timeline that only this function signals, and
+        // what the commands use lives in the runtime, which waits for them before it goes.
+        unsafe { self.device.submit(&[self.commands], None, signal) }?;
+        self.submitted += 1;
+        Ok(())
+    }
+
+    /// Whether the last submission has ended, waiting for at most `timeout`.
+    pub(super) fn wait(&self, timeout: Duration) -> Result<bool, BackendError> {
+        self.progress.wait(self.submitted, timeout)
+    }
+
+    pub(super) fn late(&self, wanted: &str, waited: Duration) -> BackendError {
+        BackendError::Timeout {
+            wanted: wanted.to_owned(),
+            reached: format!("submission {} still runs", self.submitted),
+            waited_ms: u64::try_from(waited.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+}
+
+/// The mapping of a buffer of a host-visible kind.
+pub(super) fn host(buffer: &crate::device::Buffer) -> Result<&crate::device::Mapped, BackendError> {
+    buffer
+        .mapped()
+        .ok_or_else(|| BackendError::Protocol { what: "a buffer of a host-visible kind is not mapped".into() })
+}
+
+#[derive(Clone, Copy)]
+enum Access {
+    Transfer,
+    Kernel,
+    Device,
+    Host,
+}
+
+impl Access {
+    fn stage(self) -> vk::PipelineStageFlags {
+        match self {
+            Self::Transfer => vk::PipelineStageFlags::TRANSFER,
+            Self::Kernel => vk::PipelineStageFlags::COMPUTE_SHADER,
+            Self::Device => Self::Transfer.stage() | Self::Kernel.stage(),
+            Self::Host => vk::PipelineStageFlags::HOST,
+        }
+    }
+
+    fn writes(self) -> vk::AccessFlags {
+        match self {
+            Self::Transfer => vk::AccessFlags::TRANSFER_WRITE,
+            Self::Kernel => vk::AccessFlags::SHADER_WRITE,
+            Self::Device => Self::Transfer.writes() | Self::Kernel.writes(),
+            Self::Host => vk::AccessFlags::HOST_WRITE,
+        }
+    }
+
+    fn uses(self) -> vk::AccessFlags {
+        let reads = match self {
+            Self::Transfer => vk::AccessFlags::TRANSFER_READ,
+            Self::Kernel => vk::AccessFlags::SHADER_READ,
+            Self::Device => return Self::Transfer.uses() | Self::Kernel.uses(),
+            Self::Host => vk::AccessFlags::HOST_READ,
+        };
+        reads | self.writes()
+    }
+}
+
+fn barrier(raw: &ash::Device, commands: vk::CommandBuffer, from: Access, to: Access) {
+    let memory = [vk::MemoryBarrier::default().src_access_mask(from.writes()).dst_access_mask(to.uses())];
+    let flags = vk::DependencyFlags::empty();
+    // SAFETY: the command buffer is being recorded, outside of any render pass, and the stages are ones of a compute queue.
+    unsafe { raw.cmd_pipeline_barrier(commands, from.stage(), to.stage(), flags, &memory, &[], &[]) };
+}
+
+impl Drop for Slices {
+    fn drop(&mut self) {
+        let raw = self.device.raw();
+        // SAFETY: the runtime has waited for the last submission, or it leaks this value; nobody else has these handles.
+        unsafe { raw.destroy_command_pool(self.pool, None) };
+        // SAFETY: as above.
+        unsafe { raw.destroy_pipeline(self.pipeline, None) };
+        // SAFETY: as above.
+        unsafe { raw.destroy_pipeline_layout(self.layout, None) };
+    }
+}
+
+/// What a slice left in its exit record, if it left one.
+pub(super) fn exit_record(memory: &Memory, slice: u32) -> Result<Option<abi::SliceExit>, BackendError> {
+    let record: abi::SliceExit = host(&memory.exit_record)?.read_pod(0)?;
+    Ok((record.slice == slice).then_some(record))
+}

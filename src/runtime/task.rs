@@ -1,0 +1,218 @@
+//! Tasks as the host writes them, and as they come back.
+
+use crate::abi::{self, MegakernelWorkItem, TaskPriority, TaskState, TaskWorkItem};
+
+/// Builds a [`TaskWorkItem`] to submit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Task(TaskWorkItem);
+
+impl Task {
+    /// A ready task of tenant 0 at normal priority, for the op with this handle.
+    pub fn new(op: u32) -> Self {
+        let work = MegakernelWorkItem { op_handle: op, ..MegakernelWorkItem::default() };
+        Self(TaskWorkItem::from_work_item(0, 0, TaskPriority::Normal, work))
+    }
+
+    /// The partition that it waits in.
+    #[must_use]
+    pub fn priority(mut self, priority: TaskPriority) -> Self {
+        self.0.priority = priority.word();
+        self
+    }
+
+    /// The tenant that it runs for.
+    #[must_use]
+    pub fn tenant(mut self, tenant: u32) -> Self {
+        self.0.tenant_id = tenant;
+        self
+    }
+
+    /// The buffer behind `task_input`.
+    #[must_use]
+    pub fn input(mut self, buffer: BufferHandle) -> Self {
+        self.0.input_handle = buffer.word();
+        self
+    }
+
+    /// The buffer behind `task_output`.
+    #[must_use]
+    pub fn output(mut self, buffer: BufferHandle) -> Self {
+        self.0.output_handle = buffer.word();
+        self
+    }
+
+    /// The parameter word.
+    #[must_use]
+    pub fn param(mut self, param: u32) -> Self {
+        self.0.param = param;
+        self
+    }
+
+    /// The id that joins the turns of this task in traces and completions. The runtime does not interpret it.
+    #[must_use]
+    pub fn id(mut self, id: u32) -> Self {
+        self.0.task_id = id;
+        self
+    }
+
+    /// Where the op begins.
+    #[must_use]
+    pub fn starting_at(mut self, pc: u32, data: u32) -> Self {
+        self.0.continuation_pc = pc;
+        self.0.continuation_data = data;
+        self
+    }
+
+    /// Comes in paused until the timeline reaches the epoch. The 32 bits mean the nearest epoch that ends in them, up to 2^31 behind
+    /// (already reached) or ahead.
+    #[must_use]
+    pub fn paused_until(mut self, timeline: u8, epoch: u32) -> Self {
+        self.0.state = TaskState::Paused.word();
+        self.0.resume_epoch = epoch;
+        self.0.flags |= abi::TASK_FLAG_PAUSED;
+        self.0 = self.0.with_timeline(timeline);
+        self
+    }
+
+    /// The 64 bytes.
+    pub fn item(self) -> TaskWorkItem {
+        self.0
+    }
+}
+
+impl From<Task> for TaskWorkItem {
+    fn from(task: Task) -> Self {
+        task.0
+    }
+}
+
+/// A registered buffer: what a task carries in its handle words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct BufferHandle(pub(super) u32);
+
+impl BufferHandle {
+    /// The handle as the task's word; never 0, which means "no buffer".
+    pub fn word(self) -> u32 {
+        self.0
+    }
+}
+
+/// Names one submission for the life of its runtime: never reused, and not the `task_id` word, which is the user's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SubmissionId(pub(super) u64);
+
+impl SubmissionId {
+    /// The sequence number, from 0.
+    pub fn number(self) -> u64 {
+        self.0
+    }
+}
+
+/// The part of a batch that was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    pub(super) first: u64,
+    pub(super) count: usize,
+}
+
+impl Accepted {
+    /// How many tasks were taken, from the batch's start. The caller still has the rest.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Their ids, in the batch's order.
+    pub fn ids(&self) -> impl ExactSizeIterator<Item = SubmissionId> + use<> {
+        let first = self.first;
+        (0..self.count).map(move |index| SubmissionId(first + index as u64))
+    }
+}
+
+/// How a task ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// Its op completed it.
+    Done,
+    /// It faulted with this code: the op's own, or one of `TASK_FAULT_*`.
+    Faulted(u32),
+}
+
+/// The end of one task. Each submitted task has exactly one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Completion {
+    /// Which submission.
+    pub id: SubmissionId,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Word 10, the user's.
+    pub task_id: u32,
+    /// Word 8 at the end: the op's scratch word, or the fault code.
+    pub continuation_data: u32,
+    /// Word 12 at the end: ticks spent waiting in rings.
+    pub age_ticks: u32,
+    /// Word 13 at the end.
+    pub requeue_count: u32,
+    /// Word 14 at the end.
+    pub yield_count: u32,
+}
+
+impl Completion {
+    /// From a slot that is Done or Faulted.
+    pub(super) fn of_item(id: SubmissionId, item: &TaskWorkItem) -> Self {
+        let faulted = item.state == abi::TASK_STATE_FAULTED;
+        Self {
+            id,
+            outcome: if faulted { Outcome::Faulted(item.continuation_data) } else { Outcome::Done },
+            task_id: item.task_id,
+            continuation_data: item.continuation_data,
+            age_ticks: item.age_ticks,
+            requeue_count: item.requeue_count,
+            yield_count: item.yield_count,
+        }
+    }
+
+    pub(super) fn of_record(id: SubmissionId, record: &abi::CompletionRecord) -> Self {
+        let faulted = record.state == abi::TASK_STATE_FAULTED;
+        Self {
+            id,
+            outcome: if faulted { Outcome::Faulted(record.continuation_data) } else { Outcome::Done },
+            task_id: record.task_id,
+            continuation_data: record.continuation_data,
+            age_ticks: record.age_ticks,
+            requeue_count: record.requeue_count,
+            yield_count: record.yield_count,
+        }
+    }
+}
+
+/// What a stopped runtime leaves.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StopReport {
+    /// Tasks that ended, over the runtime's life, before the stop.
+    pub ended: u64,
+    /// Tasks that did not, each as its slot was left, in the order of submission. Their completions say `TASK_FAULT_CANCELLED`.
+    pub unfinished: Vec<(SubmissionId, TaskWorkItem)>,
+}
+
+/// What a runtime has done so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RuntimeStats {
+    /// Slices launched.
+    pub slices: u64,
+    /// Turns of workers that found something to do.
+    pub turns: u64,
+    /// Tasks taken from the host.
+    pub submitted: u64,
+    /// Tasks that ended Done.
+    pub done: u64,
+    /// Tasks that ended Faulted.
+    pub faulted: u64,
+    /// Times that a task began to wait for an epoch.
+    pub pauses: u64,
+    /// Times that a waiting task was resumed.
+    pub resumes: u64,
+    /// Slices that the driver cut and that were recovered.
+    pub recoveries: u64,
+    /// Turns that the trace had no room for.
+    pub untraced: u64,
+}

@@ -1,0 +1,5 @@
+//! What can be seen of a queue of tasks.
+
+mod snapshot;
+
+pub use snapshot::TaskQueueSnapshot;
