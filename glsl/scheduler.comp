@@ -62,7 +62,7 @@ void tr_dispose(bool mine, uint slot, TaskWorkItem item, bool fresh) {
 // Takes a batch of published lines into slots. True if there was one to take.
 bool tr_admit() {
     uint head = subgroupBroadcastFirst(tr_load(tr_push.control, TR_CONTROL_ADMITTED));
-    uint count = min(tr_launch.published - head, tr_launch.batch);
+    uint count = min(tr_launch.published - head, min(tr_launch.batch, gl_SubgroupSize));
     if (count == 0u) return false;
     bool won = false;
     if (subgroupElect()) won = tr_compare_exchange(tr_push.control, TR_CONTROL_ADMITTED, head, head + count) == head;
@@ -87,36 +87,31 @@ bool tr_admit() {
     return true;
 }
 
-// Resumes the waiters of one timeline whose epoch has advanced. True if there were any to look for. `base` goes round the timelines.
-bool tr_wake(uint base) {
-    uint own = base + gl_SubgroupInvocationID;
-    bool behind = false;
-    if (own < tr_launch.timelines) {
-        uvec2 epoch;
-        uvec2 woken = uvec2(tr_load(tr_push.wakes, own * 4u), tr_load(tr_push.wakes, own * 4u + 1u));
-        behind = tr_epoch(own, epoch) && (epoch != woken || tr_load(tr_push.wakes, own * 4u + 3u) != 0u);
-    }
-    uvec4 candidates = subgroupBallot(behind);
-    if (subgroupBallotBitCount(candidates) == 0u) return false;
-    uint timeline = base + subgroupBallotFindLSB(candidates);
-
+// Resumes the waiters of one timeline up to its epoch. False if another worker is at it.
+bool tr_wake_timeline(uint timeline) {
+    uint word = timeline * 4u;
     bool won = false;
-    if (subgroupElect()) won = tr_compare_exchange(tr_push.wakes, timeline * 4u + 2u, 0u, 1u) == 0u;
-    if (!subgroupBroadcastFirst(won)) return false;
-    tr_acquire(); // pairs with the tr_release before `busy` is cleared below
-    uvec2 woken = uvec2(tr_load(tr_push.wakes, timeline * 4u), tr_load(tr_push.wakes, timeline * 4u + 1u));
     bool dirty = false;
-    uvec2 epoch = woken;
+    uvec2 woken = uvec2(0u);
+    uvec2 epoch = uvec2(0u);
     if (subgroupElect()) {
-        dirty = tr_exchange(tr_push.wakes, timeline * 4u + 3u, 0u) != 0u;
-        if (!tr_epoch(timeline, epoch)) {
-            if (dirty) tr_exchange(tr_push.wakes, timeline * 4u + 3u, 1u);
-            dirty = false;
-            epoch = woken;
+        won = tr_compare_exchange(tr_push.wakes, word + 2u, 0u, 1u) == 0u;
+        if (won) {
+            tr_acquire(); // pairs with the tr_release before `busy` is cleared below
+            woken = uvec2(tr_load(tr_push.wakes, word), tr_load(tr_push.wakes, word + 1u));
+            dirty = tr_exchange(tr_push.wakes, word + 3u, 0u) != 0u;
+            tr_acquire(); // pairs with the tr_release before `dirty` is set in tr_park
+            if (!tr_epoch(timeline, epoch)) {
+                epoch = woken;
+                if (dirty) tr_exchange(tr_push.wakes, word + 3u, 1u);
+                dirty = false;
+            }
         }
     }
-    tr_acquire(); // pairs with the tr_release before `dirty` is set in tr_park
+    if (!subgroupBroadcastFirst(won)) return false;
+    woken = subgroupBroadcastFirst(woken);
     epoch = subgroupBroadcastFirst(epoch);
+    tr_converge(); // what the elected lane saw, all lanes pass on below
     uint distance = epoch.x - woken.x;
     bool lapped = epoch.y - woken.y > (epoch.x < woken.x ? 1u : 0u) || distance > TR_WHEEL_BUCKETS;
     uint buckets = subgroupBroadcastFirst(dirty) || lapped ? TR_WHEEL_BUCKETS : distance;
@@ -141,12 +136,34 @@ bool tr_wake(uint base) {
     }
 
     if (subgroupElect()) {
-        tr_store(tr_push.wakes, timeline * 4u, epoch.x);
-        tr_store(tr_push.wakes, timeline * 4u + 1u, epoch.y);
+        tr_store(tr_push.wakes, word, epoch.x);
+        tr_store(tr_push.wakes, word + 1u, epoch.y);
         tr_release(); // pairs with the tr_acquire of the next worker that finds `busy` at 0
-        tr_store(tr_push.wakes, timeline * 4u + 2u, 0u);
+        tr_store(tr_push.wakes, word + 2u, 0u);
     }
     return true;
+}
+
+// Resumes the waiters of every timeline whose epoch has advanced. True if there were any to look for.
+bool tr_wake() {
+    bool found = false;
+    for (uint base = 0u; base < tr_launch.timelines; base += gl_SubgroupSize) {
+        uint own = base + gl_SubgroupInvocationID;
+        bool behind = false;
+        if (own < tr_launch.timelines) {
+            uvec2 epoch;
+            uvec2 woken = uvec2(tr_load(tr_push.wakes, own * 4u), tr_load(tr_push.wakes, own * 4u + 1u));
+            behind = tr_epoch(own, epoch) && (epoch != woken || tr_load(tr_push.wakes, own * 4u + 3u) != 0u);
+        }
+        for (;;) {
+            uvec4 candidates = subgroupBallot(behind);
+            if (subgroupBallotBitCount(candidates) == 0u) break;
+            uint timeline = base + subgroupBallotFindLSB(candidates);
+            found = tr_wake_timeline(timeline) || found;
+            behind = behind && own != timeline;
+        }
+    }
+    return found;
 }
 
 // Some drivers end every loop of an invocation after so many turns, and the program goes on as if nothing had happened. No compiler can
@@ -182,14 +199,15 @@ bool tr_run(TrClaim claim, bool cut) {
         }
     }
     uvec4 running = subgroupBallot(mine && runs);
-    // What a recovery must know. After the ballot, for which every lane has loaded its item: the lanes of a wide task load the same one.
+    if (claim.wide) tr_converge(); // every lane has loaded the task
+    // What a recovery must know.
     if (mine && runs) tr_push.slots.slot[slot].state = TASK_STATE_RUNNING;
     uint began = 0u;
     if (tr_launch.trace_capacity > 0u) began = tr_reserve(TR_CONTROL_CLOCK, running);
     uint pc = item.continuation_pc;
 
     if (claim.wide) {
-        if (subgroupBroadcastFirst(runs)) {
+        if (subgroupBroadcastFirst(runs)) { // lane 0's verdict is everybody's
             Turn turn = tr_run_wide(item);
             turn.action = subgroupBroadcastFirst(turn.action);
             turn.pc = subgroupBroadcastFirst(turn.pc);
@@ -220,6 +238,13 @@ bool tr_run(TrClaim claim, bool cut) {
     return true;
 }
 
+// The wrapping sum of one control word for each ring.
+uint tr_sum(uint first) {
+    TrWords control = tr_push.control;
+    return tr_load(control, first) + tr_load(control, first + TR_CONTROL_LINE) + tr_load(control, first + 2u * TR_CONTROL_LINE)
+        + tr_load(control, first + 3u * TR_CONTROL_LINE) + tr_load(control, first + 4u * TR_CONTROL_LINE);
+}
+
 // Says why this worker leaves; the last one to leave writes the slice's exit record.
 void tr_leave(uint reason, uint turns) {
     tr_converge();
@@ -232,21 +257,15 @@ void tr_leave(uint reason, uint turns) {
     if (tr_add(control, TR_CONTROL_ARRIVED, 1u) + 1u != tr_launch.workers) return;
     tr_acquire(); // pairs with the tr_release of every other worker
 
-    uint head[TASK_PRIORITIES];
-    uint ready = 0u;
-    uint tick = 0u;
-    for (uint p = 0u; p < TASK_PRIORITIES; ++p) {
-        head[p] = tr_load(control, TR_CONTROL_HEAD + p * TR_CONTROL_LINE);
-        ready += tr_load(control, TR_CONTROL_TAIL + p * TR_CONTROL_LINE) - head[p];
-        tick += head[p];
-    }
+    // No loops from here on: the driver may have ended them for good.
+    uint tick = tr_sum(TR_CONTROL_HEAD);
     SliceExit record;
     record.slice = 0u;
     record.reasons = tr_load(control, TR_CONTROL_REASONS);
     record.cut_workers = tr_load(control, TR_CONTROL_CUT);
     record.admitted = tr_load(control, TR_CONTROL_ADMITTED);
     record.completed = tr_load(control, TR_CONTROL_COMPLETED);
-    record.ready = ready;
+    record.ready = tr_sum(TR_CONTROL_TAIL) - tick;
     record.pauses = tr_load(control, TR_CONTROL_PAUSES);
     record.resumes = tr_load(control, TR_CONTROL_RESUMES);
     record.waiting = record.pauses - record.resumes;
@@ -273,7 +292,6 @@ void main() {
     uint reason = TR_EXIT_NONE;
     uint turns = 0u;
     uint idle = 0u;
-    uint timeline = 0u;
     if (gl_NumSubgroups != 1u || gl_SubgroupSize != gl_WorkGroupSize.x) reason = TR_EXIT_SHAPE;
     for (uint turn = 0u; reason == TR_EXIT_NONE; ++turn) {
         if (turn >= tr_launch.turn_budget) {
@@ -281,8 +299,7 @@ void main() {
             break;
         }
         bool found = tr_admit();
-        found = tr_wake(timeline) || found;
-        timeline = timeline + gl_SubgroupSize < tr_launch.timelines ? timeline + gl_SubgroupSize : 0u;
+        found = tr_wake() || found;
         TrClaim claim = tr_claim();
         found = found || claim.contended;
         if (claim.count > 0u && !tr_run(claim, turn + 1u == tr_launch.cut_turn)) {

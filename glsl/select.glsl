@@ -47,6 +47,7 @@ TrClaim tr_claim() {
     }
     if (!subgroupBroadcastFirst(won)) return claim;
     tr_acquire();
+    if (claim.wide) tr_converge(); // the other lanes read the task on lane 0's word
     claim.count = count;
     claim.slot = entry & TR_INDEX_MASK;
     return claim;

@@ -54,6 +54,7 @@ bool tr_resolve(uint handle, out TrView view) {
 }
 
 TrView tr_view(Buffer b) {
+    if (b.handle == 0u && tr_fault == 0u) tr_fault = TASK_FAULT_BAD_HANDLE;
     if (b.handle == tr_input_view.handle) return tr_input_view;
     if (b.handle == tr_output_view.handle) return tr_output_view;
     TrView view;

@@ -31,12 +31,14 @@ uint tr_placement_fault(TaskWorkItem item) {
 
 // What forbids a claimed task to run, 0 if nothing. Opens its buffers.
 uint tr_run_fault(TaskWorkItem item) {
+    tr_tenant = item.tenant_id;
+    tr_fault = 0u;
+    tr_input_view = TrView(0u, uvec2(0u), 0u);
+    tr_output_view = tr_input_view;
     if (tr_op_width(item.op_handle) == TR_WIDTH_UNKNOWN) return TASK_FAULT_UNKNOWN_OP;
     // The bound comes first: an id past the table's end never reads it.
     if (item.tenant_id >= tr_launch.tenants) return TASK_FAULT_BAD_TENANT;
     if (tr_load(tr_push.tenants, item.tenant_id) == 0u) return TASK_FAULT_BAD_TENANT;
-    tr_tenant = item.tenant_id;
-    tr_fault = 0u;
     bool input_known = tr_resolve(item.input_handle, tr_input_view);
     bool output_known = tr_resolve(item.output_handle, tr_output_view);
     if (!input_known && item.input_handle != 0u) return TASK_FAULT_BAD_HANDLE;

@@ -34,6 +34,8 @@
 pub mod abi;
 pub mod device;
 mod error;
+#[doc(hidden)]
+pub mod model;
 mod policy;
 pub mod program;
 mod runtime;

@@ -127,7 +127,7 @@ shared_consts! {
     /// In `SlotMeta::next` of a paused task that goes round its ring: its 64-bit epoch is not fixed yet.
     pub TR_UNDECIDED = 0xfffffffe;
     /// Attempts to put a task into its wait list before it goes round its ring instead.
-    pub TR_PARK_ATTEMPTS = 16;
+    pub TR_PARK_ATTEMPTS = 32;
 
     /// A buffer handle's bits that index the buffer table; the bits above are its generation.
     pub TR_HANDLE_INDEX_MASK = 0x000fffff;

@@ -48,15 +48,15 @@ pub struct ProgramBuilder {
 }
 
 impl ProgramBuilder {
-    /// Adds an op; shorthand for [`ProgramBuilder::add`] with [`OpSource::new`].
+    /// Adds an op; shorthand for [`ProgramBuilder::source`] with [`OpSource::new`].
     #[must_use]
     pub fn op(self, name: impl Into<String>, glsl: impl Into<String>, width: Width) -> Self {
-        self.add(OpSource::new(name, glsl, width))
+        self.source(OpSource::new(name, glsl, width))
     }
 
     /// Adds an op. Handles are given in order, from 0.
     #[must_use]
-    pub fn add(mut self, op: OpSource) -> Self {
+    pub fn source(mut self, op: OpSource) -> Self {
         self.ops.push(op);
         self
     }

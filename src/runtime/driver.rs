@@ -66,8 +66,18 @@ impl Driver {
         }
         self.running = None;
         self.take_over(context, slice)?;
+        context.shared.lock().slice_runs = false;
         context.shared.changed.notify_all();
         Ok(Step::Progress)
+    }
+
+    /// Runs a slice to its end, if one runs or is wanted.
+    pub(super) fn run_one(&mut self, context: &Context<'_>, deadline: Instant) -> Result<bool, BackendError> {
+        if self.running.is_none() && self.step(context, deadline)? == Step::Idle {
+            return Ok(false);
+        }
+        self.settle(context, deadline)?;
+        Ok(true)
     }
 
     /// Waits until no slice runs.
@@ -127,7 +137,7 @@ impl Driver {
         state.tables.flush(memory)?;
         host(&memory.launch)?.write_pod(0, &launch)?;
         self.slices.launch(memory, self.workers, self.fresh)?;
-        state.wants_slice = false;
+        (state.wants_slice, state.slice_runs) = (false, true);
         state.stats.slices += 1;
         (self.last, self.running, self.fresh) = (slice, Some(slice), false);
         Ok(Step::Progress)

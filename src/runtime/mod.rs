@@ -132,6 +132,19 @@ impl Runtime {
         Ok(self.0.step(Instant::now())? == Some(Step::Progress))
     }
 
+    /// Runs one slice to its end: the one that runs, or one that is wanted. False if there was nothing to run. For users who place the device's
+    /// work themselves, with [`RuntimeOptions::launch_on_submit`] off.
+    ///
+    /// # Errors
+    /// [`BackendError::Timeout`]; as [`Runtime::poll`].
+    pub fn run_slice(&self, timeout: Duration) -> Result<bool, BackendError> {
+        let deadline = Instant::now() + timeout;
+        self.0.driving(|inner, driver, context| {
+            let ran = driver.run_one(context, deadline);
+            ran.map_err(|error| inner.break_with(error))
+        })
+    }
+
     /// Appends completions of batched tasks, in the order in which the tasks ended, up to `limit`; waits until there is one or `timeout` has
     /// passed. Their number, 0 after the timeout.
     ///
@@ -160,12 +173,9 @@ impl Runtime {
     /// # Errors
     /// [`BackendError::Stalled`] if all that is left waits for epochs; [`BackendError::Timeout`].
     pub fn drain(&self, timeout: Duration) -> Result<(), BackendError> {
-        self.0.drive(timeout, "all tasks to end", |state| {
-            let left = state.journal.in_flight();
-            if left > 0 && state.waiting == left && !state.wants_slice && state.admitted == state.published {
-                return Err(BackendError::Stalled { paused: left });
-            }
-            Ok((left == 0).then_some(()))
+        self.0.drive(timeout, "all tasks to end", |state| match state.stalled() {
+            Some(paused) => Err(BackendError::Stalled { paused }),
+            None => Ok((state.journal.in_flight() == 0).then_some(())),
         })
     }
 
@@ -408,12 +418,22 @@ impl Inner {
         act: impl FnOnce(&Self, &mut Driver, Duration) -> Result<T, BackendError>,
     ) -> Result<T, BackendError> {
         let deadline = Instant::now() + timeout;
+        self.driving(|inner, driver, context| {
+            driver.settle(context, deadline).map_err(|error| inner.break_with(error))?;
+            act(inner, driver, deadline.saturating_duration_since(Instant::now()))
+        })
+    }
+
+    /// Acts as the one thread that drives, once the other ones let it.
+    fn driving<T>(
+        &self,
+        act: impl FnOnce(&Self, &mut Driver, &Context<'_>) -> Result<T, BackendError>,
+    ) -> Result<T, BackendError> {
         let mut guard = self.driver.lock().unwrap_or_else(PoisonError::into_inner);
         self.shared.lock().check()?;
         let context = self.context()?;
         let driver = guard.as_mut().ok_or(BackendError::Stopped)?;
-        driver.settle(&context, deadline).map_err(|error| self.break_with(error))?;
-        act(self, driver, deadline.saturating_duration_since(Instant::now()))
+        act(self, driver, &context)
     }
 }
 

@@ -21,7 +21,7 @@ pub struct RuntimeOptions {
     /// Turns without anything to do after which a worker leaves its slice.
     pub linger_turns: u32,
     /// Ticks (claims) of waiting that weigh as much as one step of priority, from 1 to 2^20. A ready task is claimed after at most
-    /// `4 * aging_ticks + capacity` further claims, whatever else is submitted.
+    /// `4 * aging_ticks + capacity + 4 * batch` further claims, whatever else is submitted.
     pub aging_ticks: u32,
     /// Largest batch that a worker claims at once; `None` for a whole subgroup.
     pub batch: Option<u32>,
@@ -35,7 +35,8 @@ pub struct RuntimeOptions {
     pub slice_timeout: Duration,
     /// Whether a submission launches a slice if none runs. Without it, only waits and [`Runtime::poll`](crate::Runtime::poll) do.
     pub launch_on_submit: bool,
-    /// Makes workers behave as if the driver had cut them in this turn (1 is the first) of the next slice, once. For tests of recovery.
+    /// Makes each worker that runs a task in this turn (1 is the first) of the first slice behave as if the driver had cut it there. For tests
+    /// of recovery.
     pub cut_turn: Option<u32>,
 }
 

@@ -22,6 +22,8 @@ pub(super) struct State {
     pub(super) consumed: u32,
     /// Whether a slice would find something to do.
     pub(super) wants_slice: bool,
+    /// Whether a slice runs whose report is still to be taken over.
+    pub(super) slice_runs: bool,
     /// Tasks in wait lists, as of the last slice.
     pub(super) waiting: u32,
     /// The device's counters as of the last slice; they wrap, and start anew after a recovery.
@@ -43,6 +45,7 @@ impl State {
             admitted: 0,
             consumed: 0,
             wants_slice: false,
+            slice_runs: false,
             waiting: 0,
             pauses: 0,
             resumes: 0,
@@ -54,6 +57,13 @@ impl State {
     /// Whether the runtime can be used at all.
     pub(super) fn check(&self) -> Result<(), BackendError> {
         self.broken.clone().map_or(Ok(()), Err)
+    }
+
+    /// The tasks that wait for epochs, if that is all that is left and no slice could change it.
+    pub(super) fn stalled(&self) -> Option<u32> {
+        let left = self.journal.in_flight();
+        let settled = !self.slice_runs && !self.wants_slice && self.admitted == self.published;
+        (settled && left > 0 && self.waiting == left).then_some(left)
     }
 
     /// Room for tasks: slots that nobody has, and lines that the device has read.

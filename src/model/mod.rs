@@ -1,0 +1,371 @@
+//! The scheduler in plain Rust, function for function the twin of `glsl/`: what it does with one workgroup, the kernel
+//! does with one workgroup of the same subgroup size, in the same order and with the same counters and ages. So it is
+//! the oracle that tests compare a device with, and the place to look at a schedule in a debugger.
+//!
+//! # What is the same
+//!
+//! Lines are admitted in ring order, a batch a turn. A batch is at most `min(lanes, batch)` tasks, and a wide task is a
+//! batch of its own. Tasks are put where they belong in lane order: into their partitions, into the completion ring,
+//! into their wait lists, whose last waiter is woken first. The lanes of a batch run side by side on a device; here
+//! their ops run one after another in lane order, which is the same as long as ops of a batch don't look at each
+//! other's stores.
+//!
+//! # What has no twin
+//!
+//! One worker is never overtaken by another, and the host writes nothing while a turn runs. So no claim is lost, no
+//! epoch is seen half written, no task is parked behind the waker's back (`dirty`), and none goes round its ring
+//! because it could not be parked or its target not be fixed. Nothing cuts a worker; there is no trace.
+//!
+//! Where several tasks of one batch wait in the *same* list, a device decides by a race in which order they hang
+//! there, and of more than [`TR_PARK_ATTEMPTS`](crate::abi::TR_PARK_ATTEMPTS) it may send some round their ring once
+//! more. Here they hang in lane order. To compare the order of wakings with a device, give the tasks of a batch slots
+//! that differ in their low four bits, or epochs or timelines that put them into different buckets.
+
+mod epochs;
+mod rings;
+mod select;
+mod turns;
+
+#[cfg(test)]
+mod tests;
+
+use crate::abi::{
+    SliceExit, SlotMeta, TASK_STATE_DONE, TASK_STATE_FAULTED, TASK_STATE_PAUSED, TASK_STATE_RUNNING, TR_EXIT_BUDGET,
+    TR_EXIT_IDLE, TR_NIL, TR_WHEEL_BUCKETS, TR_WHEEL_LISTS, TaskState, TaskWorkItem,
+};
+use epochs::{Timeline, Wheel};
+use rings::Rings;
+use std::collections::VecDeque;
+
+/// What a device is told by its launch record, its tables and its program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelOptions {
+    /// Logarithm of the number of slots, at most 24.
+    pub capacity_log2: u32,
+    /// Lanes of the subgroup, at least 1.
+    pub lanes: u32,
+    /// Largest batch that the worker claims, at least 1.
+    pub batch: u32,
+    /// Ticks of age that outweigh one step of priority, at most 2^24.
+    pub aging_ticks: u32,
+    /// For each tenant, whether it may run.
+    pub tenants: Vec<bool>,
+    /// Timelines in use, at most 256.
+    pub timelines: u32,
+    /// For each op, whether it is subgroup-wide.
+    pub ops: Vec<bool>,
+}
+
+/// How an op ends its turn. A device's turn that accessed memory it may not, or that is none of these, is a `Fault`
+/// with the code that the device gives it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TaskTurn {
+    /// The task is done.
+    Complete,
+    /// Give way, stay in the partition.
+    Yield {
+        /// Where to go on.
+        pc: u32,
+        /// The scratch word.
+        data: u32,
+    },
+    /// Wait until a timeline reaches an epoch.
+    Pause {
+        /// The timeline; `None` for the one that the task is on.
+        timeline: Option<u32>,
+        /// Where to go on.
+        pc: u32,
+        /// The scratch word.
+        data: u32,
+        /// The low 32 bits of the epoch.
+        epoch: u32,
+    },
+    /// Move to another partition.
+    Requeue {
+        /// Where to go on.
+        pc: u32,
+        /// The scratch word.
+        data: u32,
+        /// The partition's priority code; one that does not exist is a fault.
+        priority: u32,
+    },
+    /// End with a fault.
+    Fault {
+        /// The fault code.
+        code: u32,
+    },
+}
+
+/// The end of one task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ModelCompletion {
+    /// The ticket that it was published under.
+    pub ticket: u32,
+    /// The task as it ended, Done or Faulted.
+    pub item: TaskWorkItem,
+}
+
+/// One worker, its rings and wait lists, and the tasks that it has.
+pub struct Scheduler {
+    options: ModelOptions,
+    slots: Vec<TaskWorkItem>,
+    metas: Vec<SlotMeta>,
+    rings: Rings,
+    wheel: Wheel,
+    timelines: Vec<Timeline>,
+    lines: VecDeque<(u32, TaskWorkItem)>,
+    completions: Vec<ModelCompletion>,
+    admitted: u32,
+    completed: u32,
+    pauses: u32,
+    resumes: u32,
+}
+
+/// # The host's side
+impl Scheduler {
+    /// A scheduler without tasks, all timelines at epoch 0.
+    #[must_use]
+    pub fn new(options: ModelOptions) -> Self {
+        let capacity = 1 << options.capacity_log2;
+        Self {
+            slots: vec![TaskWorkItem::default(); capacity],
+            metas: vec![SlotMeta::default(); capacity],
+            rings: Rings::new(options.capacity_log2),
+            wheel: Wheel::new(),
+            timelines: vec![Timeline::default(); options.timelines as usize],
+            lines: VecDeque::new(),
+            completions: Vec::new(),
+            admitted: 0,
+            completed: 0,
+            pauses: 0,
+            resumes: 0,
+            options,
+        }
+    }
+
+    /// Publishes a line of the submission ring. The ticket's low bits are the task's slot, which must be free; all of
+    /// it comes back with the completion.
+    pub fn publish(&mut self, ticket: u32, item: TaskWorkItem) {
+        self.lines.push_back((ticket, item));
+    }
+
+    /// Moves a timeline to an epoch, which the next turns notice. An epoch never goes back: an earlier one than the
+    /// timeline's is ignored.
+    pub fn signal(&mut self, timeline: u32, epoch: u64) {
+        let timeline = &mut self.timelines[timeline as usize];
+        timeline.epoch = timeline.epoch.max(epoch);
+    }
+
+    /// Takes the completions since the last call, in the order of their records.
+    pub fn completions(&mut self) -> Vec<ModelCompletion> {
+        std::mem::take(&mut self.completions)
+    }
+
+    /// Tasks in the rings.
+    #[must_use]
+    pub fn ready(&self) -> u32 {
+        self.rings.ready()
+    }
+
+    /// Tasks in the wait lists.
+    #[must_use]
+    pub fn waiting(&self) -> u32 {
+        self.pauses.wrapping_sub(self.resumes)
+    }
+
+    /// Claims so far, wrapping.
+    #[must_use]
+    pub fn tick(&self) -> u32 {
+        self.rings.tick()
+    }
+
+    /// Every slot's index and what it holds; a task that has ended stays until its slot is used again.
+    pub fn slots(&self) -> impl Iterator<Item = (u32, &TaskWorkItem)> {
+        (0..).zip(&self.slots)
+    }
+}
+
+/// # The device's side
+///
+/// `ops` takes a turn of a task's op; the task it is given is Running and its age is up to date. `handle_ok` says
+/// whether a tenant has a buffer with this handle.
+impl Scheduler {
+    /// A slice: turns until `turn_budget` of them are spent or `linger_turns + 1` in a row found nothing to do. Gives
+    /// what a device writes at its end, except that slice number and trace count are 0.
+    pub fn run_slice(
+        &mut self,
+        turn_budget: u32,
+        linger_turns: u32,
+        ops: &mut dyn FnMut(&TaskWorkItem) -> TaskTurn,
+        handle_ok: &dyn Fn(u32, u32) -> bool,
+    ) -> SliceExit {
+        let mut reason = TR_EXIT_BUDGET;
+        let mut turns = 0;
+        let mut idle = 0;
+        for _ in 0..turn_budget {
+            let found = self.turn(ops, handle_ok);
+            turns += u32::from(found);
+            idle = if found { 0 } else { idle + 1 };
+            if idle > linger_turns {
+                reason = TR_EXIT_IDLE;
+                break;
+            }
+        }
+        self.leave(reason, turns)
+    }
+
+    /// One turn of the worker: admits a batch, wakes the waiters of each timeline that has advanced, runs a batch. True
+    /// if there was anything to do.
+    pub fn turn(
+        &mut self,
+        ops: &mut dyn FnMut(&TaskWorkItem) -> TaskTurn,
+        handle_ok: &dyn Fn(u32, u32) -> bool,
+    ) -> bool {
+        let batch = self.options.batch.min(self.options.lanes);
+        let admitted = self.admit(batch);
+        let woken = self.wake();
+        let claim = self.rings.claim(self.options.aging_ticks, batch);
+        let claimed = claim.is_some();
+        if let Some(claim) = claim {
+            self.run(claim, ops, handle_ok);
+        }
+        admitted || woken || claimed
+    }
+
+    /// Puts a task where its state says: into a ring, a wait list, or the completion ring. `fresh`: the 64-bit epoch
+    /// that a paused task waits for is still to be fixed. The device's lanes do this together; called lane by lane the
+    /// outcome is the same, since what they share are counters that are handed out in lane order.
+    fn dispose(&mut self, slot: u32, mut item: TaskWorkItem, fresh: bool) {
+        let meta = &mut self.metas[slot as usize];
+        let timeline = item.timeline();
+        let mut target = 0;
+        if item.state == TASK_STATE_PAUSED {
+            let epoch = self.timelines[timeline as usize].epoch;
+            target = match fresh {
+                true => epochs::target(epoch, item.resume_epoch),
+                false => u64::from(meta.target_hi) << 32 | u64::from(item.resume_epoch),
+            };
+            self.pauses = self.pauses.wrapping_add(fresh.into());
+            if epoch >= target
+                && let Ok(resumed) = item.try_resumed()
+            {
+                item = resumed;
+                self.resumes = self.resumes.wrapping_add(1);
+            }
+        }
+        let tick = self.rings.tick();
+        meta.enqueue_tick = tick;
+        meta.target_hi = (target >> 32) as u32;
+        self.slots[slot as usize] = item;
+        match item.state {
+            TASK_STATE_PAUSED => {
+                let list = epochs::list(timeline, item.resume_epoch, slot);
+                self.wheel.hang(list, slot, &mut self.metas);
+            }
+            TASK_STATE_DONE | TASK_STATE_FAULTED => {
+                self.completed = self.completed.wrapping_add(1);
+                self.completions.push(ModelCompletion { ticket: meta.ticket, item });
+            }
+            _ => {
+                let wide = self.options.ops.get(item.op_handle as usize) == Some(&true);
+                self.rings.enqueue(item.priority, slot, wide, tick);
+            }
+        }
+    }
+
+    /// Takes a batch of published lines into slots. True if there was one to take.
+    fn admit(&mut self, batch: u32) -> bool {
+        let count = self.lines.len().min(batch as usize);
+        for (ticket, item) in self.lines.drain(..count).collect::<Vec<_>>() {
+            let slot = ticket & self.rings.capacity_mask();
+            debug_assert!(
+                matches!(
+                    self.slots[slot as usize].task_state(),
+                    Some(TaskState::Empty | TaskState::Done | TaskState::Faulted)
+                ),
+                "slot {slot} is published anew before its last task has ended"
+            );
+            self.admitted = self.admitted.wrapping_add(1);
+            self.metas[slot as usize].ticket = ticket;
+            let fault = self.options.placement_fault(&item);
+            self.dispose(slot, fault.map_or(item, |code| turns::faulted(item, code)), true);
+        }
+        count > 0
+    }
+
+    /// Resumes the waiters of every timeline whose epoch has advanced. True if there were any to look for.
+    fn wake(&mut self) -> bool {
+        let advanced = |timeline: &Timeline| timeline.woken != timeline.epoch;
+        let behind: Vec<u32> =
+            (0..).zip(&self.timelines).filter(|(_, t)| advanced(t)).map(|(index, _)| index).collect();
+        for timeline in &behind {
+            self.wake_timeline(*timeline);
+        }
+        !behind.is_empty()
+    }
+
+    /// Resumes the waiters of one timeline up to its epoch.
+    fn wake_timeline(&mut self, timeline: u32) {
+        let Timeline { epoch, woken } = self.timelines[timeline as usize];
+        self.timelines[timeline as usize].woken = epoch;
+        let lanes = self.options.lanes;
+        let buckets = (epoch - woken).min(TR_WHEEL_BUCKETS.into()) as u32;
+        let lists = buckets * TR_WHEEL_LISTS;
+        for first in (0..lists).step_by(lanes as usize) {
+            // A list for each lane; the lanes go along theirs in step.
+            let mut nodes: Vec<u32> = (first..lists.min(first + lanes))
+                .map(|i| {
+                    let epoch_lo = (woken as u32).wrapping_add(1 + i / TR_WHEEL_LISTS);
+                    self.wheel.take(epochs::list(timeline, epoch_lo, i))
+                })
+                .collect();
+            while nodes.iter().any(|node| *node != TR_NIL) {
+                for node in nodes.iter_mut().filter(|node| **node != TR_NIL) {
+                    let slot = std::mem::replace(node, self.metas[*node as usize].next);
+                    self.dispose(slot, self.slots[slot as usize], false);
+                }
+            }
+        }
+    }
+
+    /// Runs a claimed batch for one turn.
+    fn run(
+        &mut self,
+        claim: select::Claim,
+        ops: &mut dyn FnMut(&TaskWorkItem) -> TaskTurn,
+        handle_ok: &dyn Fn(u32, u32) -> bool,
+    ) {
+        let after = |slot: &u32| {
+            let mut item = self.slots[*slot as usize];
+            let age = select::age(claim.tick, self.metas[*slot as usize].enqueue_tick);
+            item.age_ticks = item.age_ticks.saturating_add(age);
+            if let Some(code) = self.options.run_fault(&item, handle_ok) {
+                return (*slot, turns::faulted(item, code));
+            }
+            item.state = TASK_STATE_RUNNING;
+            (*slot, self.options.after_turn(item, ops(&item)))
+        };
+        // All have run before any is put somewhere.
+        let ended: Vec<_> = claim.slots.iter().map(after).collect();
+        for (slot, item) in ended {
+            self.dispose(slot, item, true);
+        }
+    }
+
+    /// The exit record of a slice.
+    fn leave(&self, reasons: u32, turns: u32) -> SliceExit {
+        SliceExit {
+            reasons,
+            admitted: self.admitted,
+            completed: self.completed,
+            ready: self.ready(),
+            waiting: self.waiting(),
+            turns,
+            tick: self.tick(),
+            pauses: self.pauses,
+            resumes: self.resumes,
+            subgroup_size: self.options.lanes,
+            ..SliceExit::default()
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! What the device tests share: a device under validation, and ops whose every turn says what it saw.
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its own part of a module that is private to it")]
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use taskring::{
+    Buffer, BufferDesc, Completion, Device, DeviceOptions, MemoryKind, Program, Runtime, RuntimeOptions, TaskWorkItem,
+    Width, vk,
+};
+
+/// Longest that any test waits for anything.
+pub const LONG: Duration = Duration::from_secs(60);
+
+/// A device under validation; a message that it collected fails the test when this is dropped.
+pub struct Checked {
+    pub device: Device,
+}
+
+pub fn device() -> Checked {
+    let device = Device::new(DeviceOptions { validation: true, ..DeviceOptions::default() }).expect("a device");
+    Checked { device }
+}
+
+impl Drop for Checked {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            assert_eq!(self.device.validation_messages(), Vec::<String>::new(), "the validation layer complains");
+        }
+    }
+}
+
+impl Checked {
+    pub fn lanes(&self) -> u32 {
+        self.device.plan().subgroup_size
+    }
+
+    /// A buffer that the host can read.
+    pub fn report(&self, words: u32) -> Arc<Buffer> {
+        let (bytes, usage) = (u64::from(words) * 4, vk::BufferUsageFlags::empty());
+        Arc::new(
+            self.device.allocate(BufferDesc { name: "test", bytes, kind: MemoryKind::Report, usage }).expect("memory"),
+        )
+    }
+
+    pub fn runtime(&self, program: &Program, options: RuntimeOptions) -> Runtime {
+        Runtime::new(&self.device, program, options).expect("a runtime")
+    }
+}
+
+pub fn word(buffer: &Buffer, index: u32) -> u32 {
+    buffer.mapped().expect("mapped").load(u64::from(index) * 4, Relaxed).expect("in range")
+}
+
+pub fn words(buffer: &Buffer) -> Vec<u32> {
+    let mut words = vec![0; (buffer.bytes() / 4) as usize];
+    buffer.mapped().expect("mapped").read(0, bytemuck::cast_slice_mut(&mut words)).expect("in range");
+    words
+}
+
+/// A program of lane-wide ops.
+pub fn lane_program(ops: &[(&str, &str)]) -> Program {
+    let add = |builder: taskring::ProgramBuilder, (name, glsl): &(&str, &str)| builder.op(*name, *glsl, Width::Lane);
+    ops.iter().fold(Program::builder(), add).build().expect("a program")
+}
+
+/// Submits all of them, however small the rings, and returns all completions in the order of their ends.
+pub fn run_all(runtime: &Runtime, tasks: &[TaskWorkItem]) -> Vec<Completion> {
+    let mut completions = Vec::new();
+    let mut rest = tasks;
+    while !rest.is_empty() {
+        let accepted = runtime.submit_batch(rest).expect("accepted").count();
+        rest = &rest[accepted..];
+        if accepted == 0 {
+            assert!(runtime.completions(&mut completions, usize::MAX, LONG).expect("driven") > 0, "stuck");
+        }
+    }
+    while completions.len() < tasks.len() {
+        assert!(runtime.completions(&mut completions, usize::MAX, LONG).expect("driven") > 0, "stuck");
+    }
+    completions
+}
