@@ -11,7 +11,10 @@ use common::{LONG, device, lane_program, run_all, word, words};
 use taskring::*;
 
 const OPS: [(&str, &str); 3] = [
-    ("count", "Turn count(TaskWorkItem task) { buffer_atomic_add(task_output(task), task.param, 1u); return task_complete(); }"),
+    (
+        "count",
+        "Turn count(TaskWorkItem task) { buffer_atomic_add(task_output(task), task.param, 1u); return task_complete(); }",
+    ),
     ("spin", "Turn spin(TaskWorkItem task) { return task_yield(0u, 0u); }"),
     ("nothing", "Turn nothing(TaskWorkItem task) { return task_complete(); }"),
 ];
@@ -165,9 +168,8 @@ fn more_urgent_tasks_go_first_when_nobody_is_old() {
     let device = device();
     let options = RuntimeOptions { workers: Some(1), batch: Some(1), launch_on_submit: false, ..small() };
     let runtime = device.runtime(&lane_program(&OPS), options);
-    let mixed: Vec<TaskWorkItem> = (0..60)
-        .map(|n| Task::new(NOTHING).id(n).priority(TaskPriority::ALL[n as usize * 7 % 5]).item())
-        .collect();
+    let mixed: Vec<TaskWorkItem> =
+        (0..60).map(|n| Task::new(NOTHING).id(n).priority(TaskPriority::ALL[n as usize * 7 % 5]).item()).collect();
     // Paused until the same epoch: all become ready in one turn.
     let paused: Vec<TaskWorkItem> = mixed.iter().map(|item| item.try_paused(0, 0, 1).unwrap()).collect();
     runtime.submit_batch(&paused).unwrap();
@@ -201,7 +203,10 @@ fn a_stop_in_the_middle_strands_nothing_unreported() {
     assert!(report.unfinished.len() >= 51, "the spinning and the paused cannot have ended");
     let paused = report.unfinished.iter().filter(|(_, item)| item.task_state() == Some(TaskState::Paused)).count();
     assert_eq!(paused, 30);
-    assert!(report.unfinished.iter().any(|(_, item)| item.yield_count > 0), "slots are reported as the device left them");
+    assert!(
+        report.unfinished.iter().any(|(_, item)| item.yield_count > 0),
+        "slots are reported as the device left them"
+    );
     let cancelled = Outcome::Faulted(TASK_FAULT_CANCELLED);
     assert_eq!(handle.wait(LONG).unwrap().outcome, cancelled);
     let mut ended = Vec::new();
@@ -225,7 +230,8 @@ fn a_stop_before_the_first_slice_reports_what_was_submitted() {
 #[test]
 fn a_snapshot_counts_every_state_once() {
     let device = device();
-    let runtime = device.runtime(&lane_program(&OPS), RuntimeOptions { turn_budget: 3, launch_on_submit: false, ..small() });
+    let runtime =
+        device.runtime(&lane_program(&OPS), RuntimeOptions { turn_budget: 3, launch_on_submit: false, ..small() });
     let mut tasks = vec![Task::new(SPIN).item(); 5];
     tasks.extend(vec![Task::new(NOTHING).paused_until(0, 7).item(); 6]);
     runtime.submit_batch(&tasks).unwrap();
@@ -248,7 +254,10 @@ fn a_wait_ends_by_itself_and_the_task_goes_on() {
     let mut handle = runtime.submit(Task::new(NOTHING).paused_until(0, 1)).unwrap();
     let start = Instant::now();
     let late = handle.wait(Duration::from_millis(60));
-    assert!(matches!(&late, Err(BackendError::Timeout { reached, .. }) if reached.contains("1 of them paused")), "{late:?}");
+    assert!(
+        matches!(&late, Err(BackendError::Timeout { reached, .. }) if reached.contains("1 of them paused")),
+        "{late:?}"
+    );
     assert!(start.elapsed() >= Duration::from_millis(60));
     runtime.signal(0, 1).unwrap();
     assert_eq!(handle.wait(LONG).unwrap().outcome, Outcome::Done);

@@ -1,4 +1,5 @@
 //! An op whose turns follow from the task's `param` and `continuation_pc` alone, in GLSL and in Rust.
+#![allow(dead_code, reason = "not every test file needs the Rust half")]
 
 use taskring::model::TaskTurn;
 use taskring::{Program, TaskWorkItem, Width};
