@@ -109,7 +109,16 @@ uint tr_compare_exchange(TrWords words, uint index, uint expected, uint value) {
                           gl_SemanticsRelaxed, gl_StorageSemanticsNone, gl_SemanticsRelaxed);
 }
 
-// Reserves `count` positions of a counter for the lanes in `mask`; gives each its own. One atomic for the subgroup.
+// The words that publish a completion record and an exit record. Pairs with the host's acquire of the same words.
+void tr_publish_completion(uint index, uint lap) {
+    atomicStore(tr_push.completions.record[index].lap, lap, gl_ScopeDevice, gl_StorageSemanticsNone, gl_SemanticsRelaxed);
+}
+
+void tr_publish_exit(uint slice) {
+    atomicStore(tr_push.exit_record.record.slice, slice, gl_ScopeDevice, gl_StorageSemanticsNone, gl_SemanticsRelaxed);
+}
+
+// Reserves positions of a counter for the lanes in `mask`; gives each its own. One atomic for the subgroup.
 // Needs subgroup-uniform control flow.
 uint tr_reserve(uint control, uvec4 mask) {
     uint base = 0u;

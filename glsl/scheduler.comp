@@ -47,7 +47,7 @@ void tr_dispose(bool mine, uint slot, TaskWorkItem item, bool fresh) {
     }
     tr_release(); // pairs with the tr_acquire of whoever claims or wakes the task, and with the host's acquire of the record's lap
     if (queues) tr_enqueue(item.priority, position, slot, wide);
-    if (ends) tr_store(TrWords(tr_push.completions), (record & tr_capacity_mask()) * 8u, (record >> tr_push.capacity_log2) + 1u);
+    if (ends) tr_publish_completion(record & tr_capacity_mask(), (record >> tr_push.capacity_log2) + 1u);
 
     bool homeless = undecided;
     if (parks) homeless = !tr_park(slot, timeline, target);
@@ -284,7 +284,7 @@ void tr_leave(uint reason, uint turns) {
     tr_store(control, TR_CONTROL_TURNS, 0u);
     tr_store(control, TR_CONTROL_TRACED, 0u);
     tr_release(); // pairs with the host's wait for the submission
-    tr_store(TrWords(tr_push.exit_record), 0u, tr_launch.slice);
+    tr_publish_exit(tr_launch.slice);
 }
 
 void main() {

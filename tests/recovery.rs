@@ -22,7 +22,13 @@ fn four(name: &str, width: Width, restartable: bool) -> OpSource {
 }
 
 fn cut_in(turn: u32) -> RuntimeOptions {
-    RuntimeOptions { capacity: 256, cut_turn: Some(turn), linger_turns: 4, ..RuntimeOptions::default() }
+    RuntimeOptions {
+        capacity: 256,
+        cut_turn: Some(turn),
+        linger_turns: 4,
+        workers: Some(2),
+        ..RuntimeOptions::default()
+    }
 }
 
 #[test]
