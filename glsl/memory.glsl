@@ -2,16 +2,17 @@
 //
 // Orderings are fences around relaxed accesses: a writer stores its data, calls `tr_release`, and then stores the word that publishes
 // the data; a reader polls that word relaxed, and calls `tr_acquire` once, after it saw what it waited for. Each call names its partner.
-// Scope is the device throughout: a task's next turn may run on any workgroup.
+// Scope is the device throughout: a task's next turn may run on any workgroup. Every block's members are `nonprivate`: the memory model's fences
+// do not order private accesses, which is what plain ones are otherwise.
 
-layout(buffer_reference, std430, buffer_reference_align = 4) buffer TrWords { uint word[]; };
-layout(buffer_reference, std430, buffer_reference_align = 16) buffer TrSlots { TaskWorkItem slot[]; };
-layout(buffer_reference, std430, buffer_reference_align = 16) buffer TrMetas { SlotMeta meta[]; };
-layout(buffer_reference, std430, buffer_reference_align = 16) buffer TrRecords { CompletionRecord record[]; };
-layout(buffer_reference, std430, buffer_reference_align = 16) buffer TrBuffers { BufferEntry entry[]; };
-layout(buffer_reference, std430, buffer_reference_align = 16) buffer TrTraces { TraceRecord record[]; };
-layout(buffer_reference, std430, buffer_reference_align = 16) buffer TrLaunches { SliceLaunch launch; };
-layout(buffer_reference, std430, buffer_reference_align = 16) buffer TrExits { SliceExit record; };
+layout(buffer_reference, std430, buffer_reference_align = 4) buffer TrWords { nonprivate uint word[]; };
+layout(buffer_reference, std430, buffer_reference_align = 16) buffer TrSlots { nonprivate TaskWorkItem slot[]; };
+layout(buffer_reference, std430, buffer_reference_align = 16) buffer TrMetas { nonprivate SlotMeta meta[]; };
+layout(buffer_reference, std430, buffer_reference_align = 16) buffer TrRecords { nonprivate CompletionRecord record[]; };
+layout(buffer_reference, std430, buffer_reference_align = 16) buffer TrBuffers { nonprivate BufferEntry entry[]; };
+layout(buffer_reference, std430, buffer_reference_align = 16) buffer TrTraces { nonprivate TraceRecord record[]; };
+layout(buffer_reference, std430, buffer_reference_align = 16) buffer TrLaunches { nonprivate SliceLaunch launch; };
+layout(buffer_reference, std430, buffer_reference_align = 16) buffer TrExits { nonprivate SliceExit record; };
 
 // 124 of the 128 bytes that every device has.
 layout(push_constant, std430) uniform TrPush {
@@ -63,7 +64,7 @@ void tr_acquire() {
 // The lanes of a subgroup-wide turn meet, and what each of them wrote is visible to all of them, so that one lane may publish for all:
 // device scope, because the lane that publishes (tr_release) must pass on its sisters' writes too. Needs subgroup-uniform control flow.
 void tr_converge() {
-    controlBarrier(gl_ScopeSubgroup, gl_ScopeDevice, gl_StorageSemanticsBuffer,
+    controlBarrier(gl_ScopeSubgroup, gl_ScopeDevice, gl_StorageSemanticsBuffer | gl_StorageSemanticsShared,
                    gl_SemanticsAcquireRelease | gl_SemanticsMakeAvailable | gl_SemanticsMakeVisible);
 }
 

@@ -3,32 +3,8 @@
 //! The host publishes 64-byte continuation tasks; a resident Vulkan compute kernel claims them by priority with aging and runs them. Tasks
 //! complete, yield, pause until a timeline reaches an epoch, move to another priority, or fault, with no host in the loop while a slice runs.
 //!
-//! ```no_run
-//! # fn main() -> Result<(), taskring::BackendError> {
-//! # #[cfg(feature = "shaderc")] {
-//! use std::{sync::Arc, time::Duration};
-//! use taskring::{BufferDesc, Device, DeviceOptions, MemoryKind, Program, Runtime, RuntimeOptions, Task, Width, vk};
-//!
-//! let device = Device::new(DeviceOptions::default())?;
-//! let double = "Turn double_it(TaskWorkItem task) {
-//!     buffer_store(task_output(task), task.param, 2u * task.param);
-//!     return task_complete();
-//! }";
-//! let program = Program::builder().op("double_it", double, Width::Lane).build()?;
-//! let runtime = Runtime::new(&device, &program, RuntimeOptions::default())?;
-//!
-//! let usage = vk::BufferUsageFlags::empty();
-//! let buffer = device.allocate(BufferDesc { name: "results", bytes: 4096, kind: MemoryKind::Report, usage })?;
-//! let results = runtime.register_buffer(0, &Arc::new(buffer), 0..4096)?;
-//! let task = Task::new(program.op("double_it")?).output(results).param(7);
-//! let completion = runtime.submit(task)?.wait(Duration::from_secs(1))?;
-//! println!("{:?}", completion.outcome);
-//! # }
-//! # Ok(()) }
-//! ```
-//!
-//! [`Task`] and [`Runtime`] are where to begin; [`program`] says what an op may do; `docs/ARCHITECTURE.md` in the repository is the five-minute
-//! tour, `docs/MEMORY_MODEL.md` says who writes which word and in what order.
+//! [`Task`] and [`Runtime`] are where to begin; [`program`] says what an op may do. In the repository, `README.md` has a complete example, which
+//! the tests run; `docs/ARCHITECTURE.md` is the five-minute tour; `docs/MEMORY_MODEL.md` says who writes which word and in what order.
 
 #[doc(hidden)]
 pub mod abi;
@@ -69,3 +45,8 @@ pub use runtime::{
     TaskHandle,
 };
 pub use telemetry::TaskQueueSnapshot;
+
+/// Runs the README's example.
+#[cfg(all(doctest, feature = "shaderc"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

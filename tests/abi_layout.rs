@@ -6,7 +6,7 @@ use std::error::Error;
 use std::fmt::Write as _;
 
 use rspirv::dr::{Module, Operand};
-use rspirv::spirv::{Decoration, Op, Word};
+use rspirv::spirv::{Decoration, MemoryAccess, Op, StorageClass, Word};
 use taskring::abi::{ABI_GLSL, STRUCTS};
 
 /// A shader that writes into an array of each structure, so that the compiler has to lay all of them out.
@@ -86,6 +86,77 @@ fn the_compiled_glsl_has_the_fields_offsets_and_strides_of_the_rust_structs() ->
         let fields: Vec<(&str, usize)> = fields.iter().map(|(field, offset)| (field.as_str(), *offset)).collect();
         assert_eq!(fields, layout.fields, "{}", layout.name);
         assert_eq!(stride, Some(layout.size), "{}", layout.name);
+    }
+    Ok(())
+}
+
+#[test]
+fn the_push_constants_have_the_names_and_offsets_of_the_rust_struct() -> Result<(), Box<dyn Error>> {
+    let extensions = ["GL_KHR_memory_scope_semantics", "GL_KHR_shader_subgroup_ballot", "GL_EXT_buffer_reference"];
+    let extensions: String = extensions.iter().map(|name| format!("#extension {name} : require\n")).collect();
+    let memory = include_str!("../glsl/memory.glsl");
+    let module = compile(&format!(
+        "#version 460\n#pragma use_vulkan_memory_model\n{extensions}layout(local_size_x = 32) in;\n{ABI_GLSL}\n{memory}\n\
+         void main() {{ tr_store(tr_push.control, 0u, tr_push.capacity_log2); }}"
+    ))?;
+    macro_rules! offsets {
+        ($($field:ident),+) => { [$((stringify!($field), std::mem::offset_of!(taskring::Push, $field))),+] };
+    }
+    let expected = offsets!(
+        control,
+        slots,
+        metas,
+        rings,
+        wheel,
+        wakes,
+        lines,
+        tickets,
+        launch,
+        epochs,
+        tenants,
+        buffers,
+        completions,
+        exit_record,
+        trace,
+        capacity_log2
+    );
+    let (fields, _) = layout_in(&module, "TrPush");
+    let fields: Vec<(&str, usize)> = fields.iter().map(|(field, offset)| (field.as_str(), *offset)).collect();
+    assert_eq!(fields, expected);
+    Ok(())
+}
+
+#[test]
+fn no_access_of_the_kernel_is_private_to_its_invocation() -> Result<(), Box<dyn Error>> {
+    // The memory model's fences order only what is not; atomics never are.
+    let glsl = "Turn copy(TaskWorkItem task) {
+        buffer_store(task_output(task), 0u, buffer_load(task_input(task), 0u));
+        return task_complete();
+    }";
+    let program = taskring::Program::builder().op("copy", glsl, taskring::Width::Lane).build()?;
+    let module = rspirv::dr::load_words(program.spirv())?;
+    let shared: Vec<Word> = module
+        .types_global_values
+        .iter()
+        .filter(|i| i.class.opcode == Op::TypePointer)
+        .filter(|i| i.operands[0] == Operand::StorageClass(StorageClass::PhysicalStorageBuffer))
+        .filter_map(|i| i.result_id)
+        .collect();
+    let all: Vec<&rspirv::dr::Instruction> = module.all_inst_iter().collect();
+    let pointers: Vec<Word> = all
+        .iter()
+        .filter(|i| i.result_type.is_some_and(|kind| shared.contains(&kind)))
+        .filter_map(|i| i.result_id)
+        .collect();
+    let accesses = all.iter().filter(|i| matches!(i.class.opcode, Op::Load | Op::Store));
+    let accesses: Vec<_> = accesses.filter(|i| pointers.contains(&i.operands[0].unwrap_id_ref())).collect();
+    assert!(accesses.len() > 20, "only {} accesses: this test looks at nothing", accesses.len());
+    for access in accesses {
+        let flags = access.operands.iter().find_map(|operand| match operand {
+            Operand::MemoryAccess(flags) => Some(*flags),
+            _ => None,
+        });
+        assert!(flags.is_some_and(|flags| flags.contains(MemoryAccess::NON_PRIVATE_POINTER)), "{access:?}");
     }
     Ok(())
 }

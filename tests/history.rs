@@ -1,6 +1,7 @@
 //! Random histories from many workers and a host that submits, signals, looks and consumes at random: whatever the schedule, each task must end as
 //! its own script says, once, and have taken each of its turns once.
 #![cfg(feature = "shaderc")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on should stop right there")]
 
 mod common;
 #[path = "common/script.rs"]

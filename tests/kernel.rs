@@ -1,5 +1,6 @@
 //! Every transition of the ABI, on the device.
 #![cfg(feature = "shaderc")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on should stop right there")]
 
 mod common;
 

@@ -1,5 +1,6 @@
 //! Slices that end without a reason: by fault injection on every driver, and by a driver's own loop cap where there is one.
 #![cfg(feature = "shaderc")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on should stop right there")]
 
 mod common;
 #[path = "common/script.rs"]
@@ -82,7 +83,7 @@ fn a_cut_turn_of_another_op_faults_and_everything_else_goes_on() {
 fn what_waits_goes_on_waiting_after_a_cut() {
     let device = device();
     let program = Program::builder().source(four("four", Width::Lane, true)).build().unwrap();
-    let runtime = device.runtime(&program, RuntimeOptions { launch_on_submit: false, ..cut_in(2) });
+    let runtime = device.runtime(&program, RuntimeOptions { launch_on_submit: false, workers: Some(1), ..cut_in(2) });
     let counts = device.report(256);
     let output = runtime.register_buffer(0, &counts, 0..1024).unwrap();
     let paused: Vec<TaskWorkItem> =
@@ -97,6 +98,23 @@ fn what_waits_goes_on_waiting_after_a_cut() {
     runtime.signal(0, 2).unwrap();
     runtime.drain(LONG).unwrap();
     assert_eq!(words(&counts)[..60], [4; 60]);
+}
+
+#[test]
+fn a_stop_after_a_cut_reports_the_turns_that_were_committed() {
+    let device = device();
+    let program = Program::builder().source(four("four", Width::Lane, true)).build().unwrap();
+    let options = RuntimeOptions { launch_on_submit: false, workers: Some(1), ..cut_in(3) };
+    let runtime = device.runtime(&program, options);
+    let counts = device.report(16);
+    let output = runtime.register_buffer(0, &counts, 0..64).unwrap();
+    runtime.submit_batch(&[Task::new(0).output(output).item()]).unwrap();
+    assert_eq!(runtime.run_slice(LONG), Ok(true));
+    assert_eq!(runtime.stats().recoveries, 1);
+    // Nothing has run since the recovery: what it published again has not reached a slot yet.
+    let report = runtime.stop(LONG).unwrap();
+    let left = report.unfinished[0].1;
+    assert_eq!((left.continuation_pc, left.yield_count), (2, 2));
 }
 
 #[test]

@@ -56,3 +56,34 @@ pub(crate) fn problems(streamed: &Streamed, tiling: Tiling, reference: &[[u32; 2
     }
     problems
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+    use taskring::RuntimeStats;
+
+    #[test]
+    fn a_wrong_block_a_wrong_sum_and_a_missing_end_are_told() {
+        let tiling = Tiling { width: 4, height: 8, edge: 8, group: 1 };
+        let reference = [[1, 2], [3, 4]];
+        let sum = [checksum(&reference), 2, 1];
+        let stats = RuntimeStats { done: 2, pauses: 2, resumes: 2, ..RuntimeStats::default() };
+        let streamed = |blocks: [[u32; 2]; 2], sum| Streamed {
+            blocks: blocks.into(),
+            sum,
+            completions: Vec::new(),
+            stats,
+            turns: Vec::new(),
+            elapsed: Duration::ZERO,
+        };
+        let missing = ["completions of task 0: expected 1, found 0", "completions of task 1: expected 1, found 0"];
+        assert_eq!(problems(&streamed(reference, sum), tiling, &reference), missing);
+        let told = problems(&streamed([[1, 2], [3, 5]], [sum[0], 3, 1]), tiling, &reference);
+        let wrong = [
+            "blocks that differ from the CPU reference: expected 0, found 1",
+            "blocks in the checksum: expected 2, found 3",
+        ];
+        assert_eq!(told, [wrong, missing].concat());
+    }
+}

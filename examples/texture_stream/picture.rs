@@ -282,7 +282,7 @@ mod tests {
     fn a_turn_that_outlasts_its_band_goes_on_in_the_next() {
         let spans = [span(7, 0, 900), span(7, 950, 1000)];
         let (axes, canvas) = (Axes::new(&spans), schedule("test", &spans));
-        assert_eq!(axes.bands_of(&spans[0]), 0..=900 / axes.span);
+        assert_eq!(axes.bands_of(&spans[0]), 0..=899 / axes.span);
         assert!(axes.bands > 2);
         for band in [0, 1] {
             assert_eq!(pixel(&canvas, LEFT + PLOT - 1, axes.y(band, 0) + 2), PRIORITIES[1].1);

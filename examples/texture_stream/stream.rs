@@ -247,8 +247,8 @@ impl Stream<'_> {
     }
 }
 
-/// The trace with time counted from its first tick; the device's clock wraps. A turn covers the tick of its end, so that
-/// turns that follow each other leave no gap.
+/// The trace with time counted from its first tick; the device's clock wraps. A turn covers the tick of its end, so
+/// that turns that follow each other leave no gap.
 fn spans(trace: &[TraceRecord]) -> Vec<TurnSpan> {
     let some = trace.first().map_or(0, |turn| turn.began);
     let before = trace.iter().map(|turn| some.wrapping_sub(turn.began) as i32).max().unwrap_or(0);

@@ -75,7 +75,7 @@ shared_consts! {
     pub TASK_FAULT_CUT = 0x80000009;
     /// The runtime was stopped before the task ended.
     pub TASK_FAULT_CANCELLED = 0x8000000a;
-    /// The op returned a turn that is none of the six.
+    /// The op returned a turn that is none of the five.
     pub TASK_FAULT_BAD_TURN = 0x8000000b;
 
     /// How an op ends its turn: done.

@@ -22,7 +22,13 @@ pub(super) const OP_FILE: &str = "op:";
 /// What the compiler's messages call the generated op table.
 pub(super) const TABLE_FILE: &str = "ops.glsl";
 
-/// The kernel's source. Ops stand before the scheduler, so they see the accessors and nothing of the rings.
+/// One op's source for the preprocessor, which sees nothing else, and the line after which the op begins.
+pub(super) fn alone(op: &OpSource) -> (String, String) {
+    let begin = format!("#line 1 \"{OP_FILE}{}\"\n", op.name);
+    (format!("{HEADER}{begin}{}", op.glsl), begin)
+}
+
+/// The kernel's source; the ops are preprocessed. Ops stand before the scheduler, so they see the accessors and nothing of the rings.
 pub(super) fn kernel(ops: &[&OpSource]) -> String {
     let mut text = String::from(HEADER);
     let file = |text: &mut String, name: &str, body: &str| {
@@ -34,10 +40,8 @@ pub(super) fn kernel(ops: &[&OpSource]) -> String {
     file(&mut text, "task.glsl", include_str!("../../glsl/task.glsl"));
     for op in ops {
         file(&mut text, &format!("{OP_FILE}{}", op.name), &op.glsl);
-        // An op's macros end with it.
-        for name in op.glsl.lines().filter_map(macro_name) {
-            let _ = writeln!(text, "#undef {name}");
-        }
+        // What an op's `precision` statement says ends with it; so do its macros, which were expanded before.
+        text.push_str("precision highp int;\nprecision highp float;\n");
     }
     file(&mut text, TABLE_FILE, &table(ops));
     file(&mut text, "turns.glsl", include_str!("../../glsl/turns.glsl"));
@@ -46,14 +50,6 @@ pub(super) fn kernel(ops: &[&OpSource]) -> String {
     file(&mut text, "epochs.glsl", include_str!("../../glsl/epochs.glsl"));
     file(&mut text, "scheduler.comp", include_str!("../../glsl/scheduler.comp"));
     text
-}
-
-fn macro_name(line: &str) -> Option<&str> {
-    let rest = line.trim_start().strip_prefix('#')?.trim_start().strip_prefix("define")?;
-    if !rest.starts_with([' ', '\t']) {
-        return None;
-    }
-    rest.trim_start().split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next()
 }
 
 /// The op table: how wide each op is, and one function a width that calls the right one.
@@ -76,18 +72,4 @@ fn table(ops: &[&OpSource]) -> String {
          Turn tr_run_lane(TaskWorkItem task) {{\n    switch (task.op_handle) {{\n{lane}    default: return task_fault(TASK_FAULT_UNKNOWN_OP);\n    }}\n}}\n\
          Turn tr_run_wide(TaskWorkItem task) {{\n    switch (task.op_handle) {{\n{wide}    default: return task_fault(TASK_FAULT_UNKNOWN_OP);\n    }}\n}}\n"
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::macro_name;
-
-    #[test]
-    fn the_macros_of_an_op_are_found_by_name() {
-        assert_eq!(macro_name("#define BLUR_R 3"), Some("BLUR_R"));
-        assert_eq!(macro_name("  # define F(x) (x)"), Some("F"));
-        assert_eq!(macro_name("#undef X"), None);
-        assert_eq!(macro_name("#defined"), None);
-        assert_eq!(macro_name("int define = 3;"), None);
-    }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use super::{Op, Program, Width, assemble, inspect};
+use super::{Op, Program, Width, assemble, clamp, inspect};
 use crate::error::BackendError;
 
 /// The source of one op.
@@ -61,30 +61,37 @@ impl ProgramBuilder {
         self
     }
 
-    /// Compiles each op alone, inspects it, and compiles all of them into one kernel.
+    /// Compiles each op alone and then all of them into one kernel, and inspects what they declare and reach.
     ///
     /// # Errors
     /// [`BackendError::OpCompile`] with the op's name and its own line; [`BackendError::OpRejected`] for an op that reaches memory past the
     /// accessors and is not declared unsafe; [`BackendError::BadProgram`] for names that clash or are no names, and for no ops at all.
-    pub fn build(self) -> Result<Program, BackendError> {
+    pub fn build(mut self) -> Result<Program, BackendError> {
         let _span = tracing::info_span!("program.build", ops = self.ops.len()).entered();
         self.check_names()?;
-        for op in &self.ops {
+        for op in &mut self.ops {
+            op.glsl = preprocess(op)?;
             let alone = compile(&assemble::kernel(&[op]), false).map_err(|log| located(op, &log))?;
             if !op.trusted {
-                inspect::inspect(op, &alone)?;
+                inspect::Kernel::read(&alone)?.check_declarations(op)?;
             }
         }
-        let all: Vec<&OpSource> = self.ops.iter().collect();
-        let spirv = compile(&assemble::kernel(&all), true).map_err(|log| {
-            let culprit =
-                self.ops.iter().find(|op| first_error(&log).starts_with(&format!("{}{}:", assemble::OP_FILE, op.name)));
-            // Each op compiled alone, so this is a name that two of them share.
-            culprit.map_or_else(|| BackendError::BadProgram { reason: log.clone() }, |op| located(op, &log))
-        })?;
+        let text = assemble::kernel(&self.ops.iter().collect::<Vec<_>>());
+        let together = inspect::Kernel::read(&compile(&text, false).map_err(|log| self.clash(log))?)?;
+        for op in self.ops.iter().filter(|op| !op.trusted) {
+            together.check_reach(op)?;
+        }
+        let spirv = clamp::own_arrays(&compile(&text, true).map_err(|log| self.clash(log))?)?;
         let ops = self.ops.into_iter();
         let ops = ops.map(|op| Op { name: op.name, width: op.width, restartable: op.restartable, trusted: op.trusted });
         Ok(Program { ops: ops.collect(), spirv })
+    }
+
+    /// Each op compiled alone, so this is a name that two of them share.
+    fn clash(&self, log: String) -> BackendError {
+        let error = first_error(&log);
+        let culprit = self.ops.iter().find(|op| error.starts_with(&format!("{}{}:", assemble::OP_FILE, op.name)));
+        culprit.map_or_else(|| BackendError::BadProgram { reason: log.clone() }, |op| located(op, &log))
     }
 
     fn check_names(&self) -> Result<(), BackendError> {
@@ -121,15 +128,51 @@ fn located(op: &OpSource, log: &str) -> BackendError {
     let (line, message) = match place.and_then(|rest| rest.split_once(": error: ")) {
         Some((line, message)) => (line.parse().ok(), message.to_owned()),
         None if error.starts_with(assemble::TABLE_FILE) => {
-            (None, format!("it must define `Turn {}(TaskWorkItem task)` at its end's top level ({error})", op.name))
+            (None, format!("it must define `Turn {}(TaskWorkItem task)` and close every brace ({error})", op.name))
+        }
+        // A linker's message goes on in the next line.
+        None if error.contains("Linking") => {
+            (None, log.split_whitespace().collect::<Vec<_>>().join(" ").replace("kernel: error: ", ""))
         }
         None => (None, error.to_owned()),
     };
     BackendError::OpCompile { op: op.name.clone(), line, message }
 }
 
+/// The op's source without macros, conditions and comments: what it says here it says in every program, and no macro of it gets into the
+/// runtime's text or another op's. Lines stay where they were.
+fn preprocess(op: &OpSource) -> Result<String, BackendError> {
+    let (source, begin) = assemble::alone(op);
+    if source.contains('\0') {
+        return Err(located(op, "the source holds a NUL character"));
+    }
+    let text = with_compiler(|compiler, options| compiler.preprocess(&source, "kernel", "main", Some(options)));
+    let text = text.map_err(|log| located(op, &log))?.as_text();
+    let text = text.split_once(&begin).map_or(text.as_str(), |(_, text)| text);
+    // Instructions of its own making are what no inspection can judge. Directives come out of the preprocessor at the start of a line.
+    for name in text.lines().filter_map(|line| line.trim_start().strip_prefix("#extension ")) {
+        if !op.trusted && (name.trim_start().starts_with("all") || name.contains("spirv_intrinsics")) {
+            let what = "asks for SPIR-V instructions of its own, or for all extensions".into();
+            return Err(BackendError::OpRejected { op: op.name.clone(), what });
+        }
+    }
+    Ok(text.to_owned())
+}
+
 /// SPIR-V of a whole kernel. Only the optimized one is for devices; the other keeps every function and name for inspection.
 pub(super) fn compile(source: &str, optimize: bool) -> Result<Vec<u32>, String> {
+    let artifact = with_compiler(|compiler, options| {
+        if optimize {
+            options.set_optimization_level(shaderc::OptimizationLevel::Performance);
+        }
+        compiler.compile_into_spirv(source, shaderc::ShaderKind::Compute, "kernel", "main", Some(options))
+    });
+    artifact.map(|artifact| artifact.as_binary().to_vec())
+}
+
+fn with_compiler(
+    work: impl FnOnce(&shaderc::Compiler, &mut shaderc::CompileOptions<'_>) -> shaderc::Result<shaderc::CompilationArtifact>,
+) -> Result<shaderc::CompilationArtifact, String> {
     // One compiler for the process: creating one costs some twenty times a compilation.
     static COMPILER: OnceLock<Option<Mutex<shaderc::Compiler>>> = OnceLock::new();
     let compiler = COMPILER.get_or_init(|| shaderc::Compiler::new().ok().map(Mutex::new));
@@ -137,13 +180,9 @@ pub(super) fn compile(source: &str, optimize: bool) -> Result<Vec<u32>, String> 
     let mut options = shaderc::CompileOptions::new().map_err(|error| error.to_string())?;
     options.set_target_env(shaderc::TargetEnv::Vulkan, shaderc::EnvVersion::Vulkan1_2 as u32);
     options.set_target_spirv(shaderc::SpirvVersion::V1_5);
-    let level = if optimize { shaderc::OptimizationLevel::Performance } else { shaderc::OptimizationLevel::Zero };
-    options.set_optimization_level(level);
-    let kind = shaderc::ShaderKind::Compute;
-    let artifact = compiler.compile_into_spirv(source, kind, "kernel", "main", Some(&options));
-    match artifact {
-        Ok(artifact) => Ok(artifact.as_binary().to_vec()),
-        Err(shaderc::Error::CompilationError(_, log)) => Err(log),
-        Err(other) => Err(other.to_string()),
-    }
+    options.set_optimization_level(shaderc::OptimizationLevel::Zero);
+    work(&compiler, &mut options).map_err(|error| match error {
+        shaderc::Error::CompilationError(_, log) => log,
+        other => other.to_string(),
+    })
 }

@@ -1,39 +1,14 @@
-//! What an op's SPIR-V does that its source may have hidden: the walk from the op's function over everything that it calls.
+//! What an op's SPIR-V does that its source may have hidden. Two looks: at what the op declares, compiled alone; and at every function that
+//! its turn can reach, in the whole program, where a call may find another op's function.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::OnceLock;
 
-use rspirv::dr::{Instruction, Module, Operand};
-use rspirv::spirv::{Op, StorageClass, Word};
+use rspirv::dr::{Function, Instruction, Module, Operand};
+use rspirv::spirv::{Decoration, Op, StorageClass, Word};
 
 use super::{OpSource, Width, assemble, compile};
 use crate::error::BackendError;
-
-/// The functions and module variables that a kernel has of its own.
-struct Own {
-    functions: HashSet<String>,
-    variables: HashSet<String>,
-    spec_ids: usize,
-}
-
-fn parse(spirv: &[u32]) -> Result<Module, BackendError> {
-    let unreadable =
-        |error: String| BackendError::BadProgram { reason: format!("the compiler's SPIR-V is unreadable: {error}") };
-    rspirv::dr::load_words(spirv).map_err(|error| unreadable(error.to_string()))
-}
-
-fn names(module: &Module) -> HashMap<Word, &str> {
-    let named = module.debug_names.iter().filter_map(|i| match i.operands.as_slice() {
-        [Operand::IdRef(id), Operand::LiteralString(name)] => Some((*id, name.as_str())),
-        _ => None,
-    });
-    named.collect()
-}
-
-fn spec_ids(module: &Module) -> usize {
-    let decorations = module.annotations.iter();
-    decorations.filter(|i| i.operands.contains(&Operand::Decoration(rspirv::spirv::Decoration::SpecId))).count()
-}
 
 /// An op that calls every public function: the compiler drops the ones that nobody calls, and what is not in this kernel counts as the op's own.
 const CALLS_EVERYTHING: &str = "
@@ -58,92 +33,184 @@ Turn everything(TaskWorkItem task) {
     }
 }";
 
-/// The runtime's own part, read off a kernel whose only op calls every public function.
+/// The generated functions, which differ from program to program. They call ops and `task_fault`, and nothing else.
+const OP_TABLE: [&str; 3] = ["tr_op_width(", "tr_run_lane(", "tr_run_wide("];
+
+/// What every kernel has of its own, read off one whose only op calls every public function.
+struct Own {
+    functions: HashMap<String, Vec<Step>>,
+    variables: HashSet<String>,
+    environment: HashSet<String>,
+    spec_ids: usize,
+}
+
+/// An instruction, and the names of what it works on.
+type Step = (Op, Vec<String>);
+
 fn own() -> Result<&'static Own, BackendError> {
     static OWN: OnceLock<Result<Own, BackendError>> = OnceLock::new();
     let read = || {
         let everything = OpSource::new("everything", CALLS_EVERYTHING, Width::Subgroup);
-        let kernel = assemble::kernel(&[&everything]);
-        let spirv = compile::compile(&kernel, false).map_err(|reason| BackendError::BadProgram { reason })?;
-        let module = parse(&spirv)?;
-        let names = names(&module);
-        let name = |i: &Instruction| i.result_id.and_then(|id| names.get(&id)).map(|name| (*name).to_owned());
-        let functions = module.functions.iter().filter_map(|f| f.def.as_ref()).filter_map(name);
-        let variables = module.types_global_values.iter().filter(|i| i.class.opcode == Op::Variable).filter_map(name);
+        let text = assemble::kernel(&[&everything]);
+        let spirv = compile::compile(&text, false).map_err(|reason| BackendError::BadProgram { reason })?;
+        let kernel = Kernel::read(&spirv)?;
+        let functions = kernel.functions().filter(|(id, _)| !kernel.name(*id).starts_with("everything("));
+        let variables = kernel.module.types_global_values.iter().filter(|i| i.class.opcode == Op::Variable);
         Ok(Own {
-            functions: functions.filter(|name| !name.starts_with("everything(")).collect(),
-            variables: variables.collect(),
-            spec_ids: spec_ids(&module),
+            functions: functions.map(|(id, f)| (kernel.name(id).to_owned(), kernel.steps(f))).collect(),
+            variables: variables.filter_map(|i| i.result_id).map(|id| kernel.name(id).to_owned()).collect(),
+            environment: kernel.environment().collect(),
+            spec_ids: kernel.spec_ids(),
         })
     };
     OWN.get_or_init(read).as_ref().map_err(Clone::clone)
 }
 
-/// Refuses an op that could touch memory other than through the checked accessors.
-///
-/// # Errors
-/// [`BackendError::OpRejected`] says what it does.
-pub(super) fn inspect(op: &OpSource, spirv: &[u32]) -> Result<(), BackendError> {
-    let own = own()?;
-    let module = parse(spirv)?;
-    let names = names(&module);
-    let name = |id: Word| names.get(&id).copied().unwrap_or_default();
-    let reject = |what: String| Err(BackendError::OpRejected { op: op.name.clone(), what });
+/// A function's or variable's name as its author wrote it.
+fn plain(name: &str) -> &str {
+    name.split('(').next().unwrap_or_default()
+}
 
-    if spec_ids(&module) > own.spec_ids {
-        return reject("declares a specialization constant".into());
-    }
-    let mut raw_pointers = HashSet::new();
-    let mut runtime_variables = HashSet::new();
-    for i in &module.types_global_values {
-        let Some(id) = i.result_id else { continue };
-        match (i.class.opcode, i.operands.first()) {
-            (Op::TypePointer, Some(Operand::StorageClass(StorageClass::PhysicalStorageBuffer))) => {
-                raw_pointers.insert(id);
-            }
-            (Op::Variable, Some(Operand::StorageClass(_))) if own.variables.contains(name(id)) => {
-                runtime_variables.insert(id);
-            }
-            (Op::Variable, Some(Operand::StorageClass(class))) => {
-                use StorageClass::{Input, Private, Workgroup};
-                if ![Input, Private, Workgroup].contains(class) {
-                    let name = name(id);
-                    return reject(format!("declares `{name}`, a descriptor or push constant of its own ({class:?})"));
-                }
-            }
-            _ => {}
-        }
-    }
-    // Built-in inputs are the device's to write.
-    runtime_variables.retain(|id| !name(*id).starts_with("gl_"));
+/// A compiled kernel that still has its names.
+pub(super) struct Kernel {
+    module: Module,
+    names: HashMap<Word, String>,
+}
 
-    let functions: HashMap<Word, &rspirv::dr::Function> =
-        module.functions.iter().filter_map(|f| f.def.as_ref()?.result_id.map(|id| (id, f))).collect();
-    // The op's own functions, called or not: an uncalled one may be called by another op.
-    for (id, function) in functions.iter().filter(|(id, _)| !own.functions.contains(name(**id))) {
-        let inside = name(*id).split('(').next().unwrap_or_default().to_owned();
-        for i in function.all_inst_iter() {
-            let used = i.operands.iter().filter_map(Operand::id_ref_any);
-            if let Some(variable) = used.clone().find(|id| runtime_variables.contains(id)) {
-                return reject(format!("uses the runtime's `{}` in `{inside}`", name(variable)));
-            }
-            if i.result_type.is_some_and(|kind| raw_pointers.contains(&kind)) {
-                return reject(format!("forms its own pointer in `{inside}`"));
-            }
-            if i.class.opcode == Op::FunctionCall {
-                let callee = used.clone().map(name).find(|name| own.functions.contains(*name)).unwrap_or_default();
-                if callee.starts_with("tr_") {
-                    let callee = callee.split('(').next().unwrap_or_default();
-                    return reject(format!("calls the runtime's `{callee}` in `{inside}`"));
-                }
-                if callee.starts_with("task_barrier(") && op.width == Width::Lane {
-                    return reject(format!("waits for other lanes in `{inside}`, which a lane-wide op cannot"));
-                }
-            }
-            if i.class.opcode == Op::ControlBarrier && op.width == Width::Lane {
-                return reject(format!("waits for other lanes in `{inside}`, which a lane-wide op cannot"));
+impl Kernel {
+    pub(super) fn read(spirv: &[u32]) -> Result<Self, BackendError> {
+        let module = rspirv::dr::load_words(spirv).map_err(|error| BackendError::BadProgram {
+            reason: format!("the compiler's SPIR-V is unreadable: {error}"),
+        })?;
+        let named = module.debug_names.iter().filter_map(|i| match i.operands.as_slice() {
+            [Operand::IdRef(id), Operand::LiteralString(name)] => Some((*id, name.clone())),
+            _ => None,
+        });
+        let names = named.collect();
+        Ok(Self { module, names })
+    }
+
+    fn name(&self, id: Word) -> &str {
+        self.names.get(&id).map_or("", String::as_str)
+    }
+
+    fn functions(&self) -> impl Iterator<Item = (Word, &Function)> {
+        self.module.functions.iter().filter_map(|f| Some((f.def.as_ref()?.result_id?, f)))
+    }
+
+    fn steps(&self, function: &Function) -> Vec<Step> {
+        let step = |i: &Instruction| {
+            let names = i.operands.iter().filter_map(Operand::id_ref_any).map(|id| self.name(id).to_owned());
+            (i.class.opcode, names.collect())
+        };
+        function.all_inst_iter().map(step).collect()
+    }
+
+    fn spec_ids(&self) -> usize {
+        let decorations = self.module.annotations.iter();
+        decorations.filter(|i| i.operands.contains(&Operand::Decoration(Decoration::SpecId))).count()
+    }
+
+    /// What the kernel asks of the device: capabilities, extensions and the workgroup's shape, in words.
+    fn environment(&self) -> impl Iterator<Item = String> {
+        let module = &self.module;
+        let asked = module.capabilities.iter().chain(&module.extensions).chain(&module.execution_modes);
+        // An id would be that of the entry point: nothing that tells kernels apart.
+        let words = |i: &Instruction| {
+            i.operands.iter().filter(|o| o.id_ref_any().is_none()).map(ToString::to_string).collect::<Vec<_>>()
+        };
+        asked.map(move |i| format!("{:?} {}", i.class.opcode, words(i).join(" ")))
+    }
+
+    /// Refuses what an op declares: descriptors, constants, demands on the device, and whatever changes the runtime's own functions.
+    ///
+    /// # Errors
+    /// [`BackendError::OpRejected`] says what it is.
+    pub(super) fn check_declarations(&self, op: &OpSource) -> Result<(), BackendError> {
+        use StorageClass::{Input, Private, Workgroup};
+        let own = own()?;
+        let reject = |what: String| Err(BackendError::OpRejected { op: op.name.clone(), what });
+        if self.spec_ids() > own.spec_ids {
+            return reject("declares a specialization constant".into());
+        }
+        for i in self.module.types_global_values.iter().filter(|i| i.class.opcode == Op::Variable) {
+            let name = i.result_id.map_or("", |id| self.name(id));
+            if let Some(Operand::StorageClass(class)) = i.operands.first()
+                && ![Input, Private, Workgroup].contains(class)
+                && !own.variables.contains(name)
+            {
+                let name = if name.is_empty() { "an unnamed block" } else { name };
+                return reject(format!("declares {name}, a descriptor or push constant of its own ({class:?})"));
             }
         }
+        // Subgroup operations are the one thing that an op may ask for beyond what the scheduler does.
+        let asks = |what: &String| !own.environment.contains(what) && !what.starts_with("Capability GroupNonUniform");
+        if let Some(what) = self.environment().find(asks) {
+            return reject(format!("asks for {what}, which the runtime's kernels do not have"));
+        }
+        // A global that is initialized at run time, or a function that hides a built-in one: code outside of the op's turns.
+        for (id, function) in self.functions() {
+            let name = self.name(id);
+            let changed = own.functions.get(name).is_some_and(|steps| *steps != self.steps(function));
+            if changed && !OP_TABLE.iter().any(|generated| name.starts_with(generated)) {
+                let name = plain(name);
+                return reject(format!(
+                    "changes the runtime's `{name}`, by a global that is initialized and not const, or by hiding a built-in function"
+                ));
+            }
+        }
+        Ok(())
     }
-    Ok(())
+
+    /// Refuses an op that could touch memory other than through the checked accessors, in any function that its turn can reach.
+    ///
+    /// # Errors
+    /// [`BackendError::OpRejected`] says what it does.
+    pub(super) fn check_reach(&self, op: &OpSource) -> Result<(), BackendError> {
+        let own = own()?;
+        let globals = || self.module.types_global_values.iter().filter_map(|i| Some((i.result_id?, i)));
+        let physical = Some(&Operand::StorageClass(StorageClass::PhysicalStorageBuffer));
+        let raw_pointers: HashSet<Word> = globals()
+            .filter(|(_, i)| i.class.opcode == Op::TypePointer && i.operands.first() == physical)
+            .map(|(id, _)| id)
+            .collect();
+        // Built-in inputs are the device's to write.
+        let runtimes = |id: Word| own.variables.contains(self.name(id)) && !self.name(id).starts_with("gl_");
+        let runtime_variables: HashSet<Word> =
+            globals().filter(|(id, i)| i.class.opcode == Op::Variable && runtimes(*id)).map(|(id, _)| id).collect();
+
+        let functions: HashMap<Word, &Function> = self.functions().collect();
+        let entry = format!("{}(", op.name);
+        let mut reached: Vec<Word> =
+            functions.keys().copied().filter(|id| self.name(*id).starts_with(&entry)).collect();
+        let mut seen: HashSet<Word> = reached.iter().copied().collect();
+        while let Some(id) = reached.pop() {
+            let Some(function) = functions.get(&id) else { continue };
+            let inside = plain(self.name(id));
+            let reject = |what: String| Err(BackendError::OpRejected { op: op.name.clone(), what });
+            let waits = || reject(format!("waits for other lanes in `{inside}`, which a lane-wide op cannot"));
+            for i in function.all_inst_iter() {
+                let used = || i.operands.iter().filter_map(Operand::id_ref_any);
+                if let Some(variable) = used().find(|id| runtime_variables.contains(id)) {
+                    return reject(format!("uses the runtime's `{}` in `{inside}`", self.name(variable)));
+                }
+                if i.result_type.is_some_and(|kind| raw_pointers.contains(&kind)) {
+                    return reject(format!("forms its own pointer in `{inside}`"));
+                }
+                if i.class.opcode == Op::ControlBarrier && op.width == Width::Lane {
+                    return waits();
+                }
+                let Some(callee) = used().next().filter(|_| i.class.opcode == Op::FunctionCall) else { continue };
+                let name = plain(self.name(callee));
+                if !own.functions.contains_key(self.name(callee)) {
+                    reached.extend(seen.insert(callee).then_some(callee));
+                } else if name.starts_with("tr_") {
+                    return reject(format!("calls the runtime's `{name}` in `{inside}`"));
+                } else if name == "task_barrier" && op.width == Width::Lane {
+                    return waits();
+                }
+            }
+        }
+        Ok(())
+    }
 }

@@ -5,13 +5,19 @@
 //! `task_requeue(pc, data, priority)` or `task_fault(code)`. It reaches memory through `task_input(task)`, `task_output(task)` and
 //! `task_buffer(task, handle)` with `buffer_load`, `buffer_store`, `buffer_words` and the `buffer_atomic_*` functions, each of which checks
 //! tenant, generation and length. All ops of a program share one namespace: prefix helpers with the op's name. Names that begin with `tr_`,
-//! `task_`, `buffer_` or `TR_` are the runtime's.
+//! `task_`, `buffer_` or `TR_` are the runtime's. Macros end with their op.
+//!
+//! An op may have `shared` and global variables, and arrays of its own: an index past their end is clamped to their last element. A global
+//! keeps its value from task to task, and cannot be initialized unless it is `const`. Devices are made without optional features, so an op
+//! has no 64-bit, 16-bit or 8-bit numbers; it may use subgroup operations, where the device has them.
 //!
 //! With the feature `shaderc` a [`Program`] is built from source, in a process or in a `build.rs` ([`Program::to_bytes`]); without it a
 //! program comes from such bytes ([`Program::from_bytes`]) and no compiler is needed.
 
 #[cfg(feature = "shaderc")]
 mod assemble;
+#[cfg(feature = "shaderc")]
+mod clamp;
 #[cfg(feature = "shaderc")]
 mod compile;
 #[cfg(feature = "shaderc")]

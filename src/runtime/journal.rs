@@ -141,6 +141,11 @@ impl Journal {
         Some(completion)
     }
 
+    /// The task has come this far: what a later recovery falls back on.
+    pub(super) fn update(&mut self, ticket: u32, item: TaskWorkItem) {
+        self.entries[(ticket & abi::TR_INDEX_MASK) as usize].item = item;
+    }
+
     /// The holder of a handle does not want the completion any more.
     pub(super) fn forget(&mut self, ticket: u32) {
         let index = ticket & abi::TR_INDEX_MASK;

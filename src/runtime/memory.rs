@@ -17,25 +17,26 @@ const CONTROL_WORDS: u64 = 15 * 32;
 /// What the kernel is pushed: the twin of `TrPush` in `memory.glsl`, compared by a test.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+#[allow(missing_docs, reason = "one pointer for each buffer of the same name in `Memory`")]
 pub struct Push {
-    control: u64,
-    slots: u64,
-    metas: u64,
-    rings: u64,
-    wheel: u64,
-    wakes: u64,
-    lines: u64,
-    tickets: u64,
-    launch: u64,
-    epochs: u64,
-    tenants: u64,
-    buffers: u64,
-    completions: u64,
-    exit_record: u64,
-    trace: u64,
-    capacity_log2: u32,
+    pub control: u64,
+    pub slots: u64,
+    pub metas: u64,
+    pub rings: u64,
+    pub wheel: u64,
+    pub wakes: u64,
+    pub lines: u64,
+    pub tickets: u64,
+    pub launch: u64,
+    pub epochs: u64,
+    pub tenants: u64,
+    pub buffers: u64,
+    pub completions: u64,
+    pub exit_record: u64,
+    pub trace: u64,
+    pub capacity_log2: u32,
     // The block ends at byte 124; this fills the struct to a multiple of its alignment and is not pushed.
-    padding: u32,
+    pub padding: u32,
 }
 
 impl Push {

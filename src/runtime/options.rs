@@ -21,7 +21,7 @@ pub struct RuntimeOptions {
     /// Turns without anything to do after which a worker leaves its slice.
     pub linger_turns: u32,
     /// Ticks (claims) of waiting that weigh as much as one step of priority, from 1 to 2^20. A ready task is claimed after at most
-    /// `4 * aging_ticks + capacity + 4 * batch` further claims, whatever else is submitted.
+    /// `4 * aging_ticks + capacity + 4 * batch * workers` further claims, whatever else is submitted.
     pub aging_ticks: u32,
     /// Largest batch that a worker claims at once; `None` for a whole subgroup.
     pub batch: Option<u32>,

@@ -70,7 +70,10 @@ pub(super) fn recover(
                 let completion = state.journal.end_by_item(ticket, &item);
                 state.count(&completion);
             }
-            Fate::Published(item) => state.publish(memory, ticket, &item)?,
+            Fate::Published(item) => {
+                state.journal.update(ticket, item);
+                state.publish(memory, ticket, &item)?;
+            }
         }
     }
     state.stats.recoveries += 1;

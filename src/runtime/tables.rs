@@ -124,8 +124,9 @@ impl Tables {
         if tenant >= count {
             return Err(BackendError::UnknownTenant { tenant, count });
         }
-        let limit = BackendError::BadOption { option: "words", value: words, must: "less than 2^32" };
-        let words = u32::try_from(words).map_err(|_| limit)?;
+        // SPIR-V takes an index for a signed number.
+        let limit = BackendError::BadOption { option: "words", value: words, must: "less than 2^31" };
+        let words = u32::try_from(words).ok().filter(|words| *words < 1 << 31).ok_or(limit)?;
         let full = BackendError::BadOption {
             option: "buffers",
             value: self.buffers().into(),

@@ -55,10 +55,12 @@ pub(super) fn turn(task: &TaskWorkItem) -> TaskTurn {
     }
     let (pc, epoch) = (pc + 1, (data >> 8) % 64);
     match data & 3 {
-        1 => TaskTurn::Requeue { pc, data, priority: if (data >> 16) % 64 == 0 { 5 } else { (data >> 8) % 5 } },
+        1 => {
+            TaskTurn::Requeue { pc, data, priority: if (data >> 16).is_multiple_of(64) { 5 } else { (data >> 8) % 5 } }
+        }
         2 if param & NEVER_PAUSES == 0 => TaskTurn::Pause { timeline: None, pc, data, epoch },
         3 if param & NEVER_PAUSES == 0 => {
-            let timeline = if (data >> 24) % 16 == 0 { 7 } else { data >> 20 & 1 };
+            let timeline = if (data >> 24).is_multiple_of(16) { 7 } else { data >> 20 & 1 };
             TaskTurn::Pause { timeline: Some(timeline), pc, data, epoch }
         }
         _ => TaskTurn::Yield { pc, data },
