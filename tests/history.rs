@@ -138,9 +138,9 @@ fn play(device: &Checked, program: &Program, seed: u64) {
             9 => assert!(runtime.snapshot(LONG).unwrap().running_count == 0, "no slice runs, so no task does"),
             10..13 => drop(runtime.poll().unwrap()),
             13 if submitted == tasks.len() => {
-                for timeline in 0..2 {
-                    epochs[timeline] = epochs[timeline].max(u64::from(MAX_EPOCH));
-                    runtime.signal(timeline as u8, epochs[timeline]).unwrap();
+                for (timeline, epoch) in (0..).zip(&mut epochs) {
+                    *epoch = u64::from(MAX_EPOCH).max(*epoch);
+                    runtime.signal(timeline, *epoch).unwrap();
                 }
             }
             _ => drop(runtime.completions(&mut ended, 100, Duration::from_micros(300)).unwrap()),
