@@ -56,16 +56,17 @@ fn main() -> Result<(), BackendError> {
     }
 
     println!("\nturns inside slices (65,536 tasks that yield 64 times each)   M turns/s");
-    for workers in [64, 256, 1024] {
+    for (workers, shards) in [(64, 1), (256, 1), (64, 16), (256, 16), (1024, 16), (1024, 64), (2048, 128)] {
         let options = RuntimeOptions {
             capacity: 1 << 16,
             workers: Some(workers),
+            shards: Some(shards),
             launch_on_submit: false,
             turn_budget: 1 << 20,
             ..Default::default()
         };
         let rate = turns(&device, &program, options)?;
-        println!("  taskring, {workers:>4} workers                                     {:>8.3}", rate / 1e6);
+        println!("  taskring, {workers:>4} workers, {shards:>3} shards                          {:>8.3}", rate / 1e6);
     }
     Ok(())
 }

@@ -34,20 +34,24 @@ layout(push_constant, std430) uniform TrPush {
     uint capacity_log2;    // of the slots and of every ring
 } tr_push;
 
-// Control words, each on a line of its own: a claim in one partition does not slow its neighbours.
+// Control words, each on a line of its own: a claim in one ring does not slow its neighbours.
 const uint TR_CONTROL_LINE = 32u;
-const uint TR_CONTROL_HEAD = 0u;                                        // five ring heads
-const uint TR_CONTROL_TAIL = 5u * TR_CONTROL_LINE;                      // five ring tails
-const uint TR_CONTROL_ADMITTED = 10u * TR_CONTROL_LINE;                 // submission ring head
-const uint TR_CONTROL_COMPLETED = 11u * TR_CONTROL_LINE;                // completion ring tail
-const uint TR_CONTROL_PAUSES = 12u * TR_CONTROL_LINE;                   // tasks that began to wait
+const uint TR_CONTROL_ADMITTED = 0u;                                    // submission ring head
+const uint TR_CONTROL_COMPLETED = TR_CONTROL_LINE;                      // completion ring tail
+const uint TR_CONTROL_TICK = 2u * TR_CONTROL_LINE;                      // tasks claimed from rings
+const uint TR_CONTROL_PUSHED = 3u * TR_CONTROL_LINE;                    // tasks pushed to rings
+const uint TR_CONTROL_PAUSES = 4u * TR_CONTROL_LINE;                    // tasks that began to wait
 const uint TR_CONTROL_RESUMES = TR_CONTROL_PAUSES + 1u;                 // tasks that ceased to
-const uint TR_CONTROL_CLOCK = 13u * TR_CONTROL_LINE;                    // trace events
+const uint TR_CONTROL_CLOCK = 5u * TR_CONTROL_LINE;                     // trace events
 const uint TR_CONTROL_TRACED = TR_CONTROL_CLOCK + 1u;                   // trace records of this slice
-const uint TR_CONTROL_ARRIVED = 14u * TR_CONTROL_LINE;                  // workers that left this slice
+const uint TR_CONTROL_ARRIVED = 6u * TR_CONTROL_LINE;                   // workers that left this slice
 const uint TR_CONTROL_REASONS = TR_CONTROL_ARRIVED + 1u;                // their reasons
 const uint TR_CONTROL_CUT = TR_CONTROL_ARRIVED + 2u;                    // those without one
 const uint TR_CONTROL_TURNS = TR_CONTROL_ARRIVED + 3u;                  // turns that found work
+const uint TR_CONTROL_RINGS = 7u * TR_CONTROL_LINE;                     // head and tail of each ring
+
+uint tr_control_head(uint ring) { return TR_CONTROL_RINGS + 2u * ring * TR_CONTROL_LINE; }
+uint tr_control_tail(uint ring) { return tr_control_head(ring) + TR_CONTROL_LINE; }
 
 SliceLaunch tr_launch; // a copy of tr_push.launch, made once: constant while the slice runs
 

@@ -21,7 +21,7 @@ void tr_dispose(bool mine, uint slot, TaskWorkItem item, bool fresh) {
     tr_count(TR_CONTROL_PAUSES, subgroupBallot(paused && fresh && !undecided));
     tr_count(TR_CONTROL_RESUMES, subgroupBallot(paused && queues));
 
-    uint tick = tr_tick(tr_heads());
+    uint tick = tr_tick();
     bool wide = tr_op_width(item.op_handle) == TR_WIDTH_SUBGROUP;
     uint position = tr_reserve_entries(queues, item.priority);
     uvec4 ending = subgroupBallot(ends);
@@ -34,7 +34,7 @@ void tr_dispose(bool mine, uint slot, TaskWorkItem item, bool fresh) {
         tr_push.metas.meta[slot].target_hi = target.y;
         if (undecided) tr_push.metas.meta[slot].next = TR_UNDECIDED;
     }
-    if (queues) tr_store(tr_push.rings, tr_entry_word(item.priority, position) + 1u, tick);
+    if (queues) tr_stamp(item.priority, position, tick);
     if (ends) {
         uint at = record & tr_capacity_mask();
         tr_push.completions.record[at].ticket = tr_push.metas.meta[slot].ticket;
@@ -53,7 +53,7 @@ void tr_dispose(bool mine, uint slot, TaskWorkItem item, bool fresh) {
     if (parks) homeless = !tr_park(slot, timeline, target);
     position = tr_reserve_entries(homeless, item.priority);
     if (homeless) {
-        tr_store(tr_push.rings, tr_entry_word(item.priority, position) + 1u, tick);
+        tr_stamp(item.priority, position, tick);
         tr_release(); // pairs with tr_acquire in tr_claim
         tr_enqueue(item.priority, position, slot, wide);
     }
@@ -230,19 +230,12 @@ bool tr_run(TrClaim claim, bool cut) {
         uint ended = tr_reserve(TR_CONTROL_CLOCK, running);
         uint at = tr_reserve(TR_CONTROL_TRACED, running);
         if (mine && runs && at < tr_launch.trace_capacity) {
-            tr_push.trace.record[at] = TraceRecord(began, ended, gl_WorkGroupID.x, item.task_id, item.op_handle, claim.ring,
+            tr_push.trace.record[at] = TraceRecord(began, ended, gl_WorkGroupID.x, item.task_id, item.op_handle, claim.priority,
                                                    item.state, pc);
         }
     }
     tr_dispose(mine, slot, item, fresh);
     return true;
-}
-
-// The wrapping sum of one control word for each ring.
-uint tr_sum(uint first) {
-    TrWords control = tr_push.control;
-    return tr_load(control, first) + tr_load(control, first + TR_CONTROL_LINE) + tr_load(control, first + 2u * TR_CONTROL_LINE)
-        + tr_load(control, first + 3u * TR_CONTROL_LINE) + tr_load(control, first + 4u * TR_CONTROL_LINE);
 }
 
 // Says why this worker leaves; the last one to leave writes the slice's exit record.
@@ -258,14 +251,14 @@ void tr_leave(uint reason, uint turns) {
     tr_acquire(); // pairs with the tr_release of every other worker
 
     // No loops from here on: the driver may have ended them for good.
-    uint tick = tr_sum(TR_CONTROL_HEAD);
+    uint tick = tr_load(control, TR_CONTROL_TICK);
     SliceExit record;
     record.slice = 0u;
     record.reasons = tr_load(control, TR_CONTROL_REASONS);
     record.cut_workers = tr_load(control, TR_CONTROL_CUT);
     record.admitted = tr_load(control, TR_CONTROL_ADMITTED);
     record.completed = tr_load(control, TR_CONTROL_COMPLETED);
-    record.ready = tr_sum(TR_CONTROL_TAIL) - tick;
+    record.ready = tr_load(control, TR_CONTROL_PUSHED) - tick;
     record.pauses = tr_load(control, TR_CONTROL_PAUSES);
     record.resumes = tr_load(control, TR_CONTROL_RESUMES);
     record.waiting = record.pauses - record.resumes;
@@ -292,12 +285,14 @@ void main() {
     uint reason = TR_EXIT_NONE;
     uint turns = 0u;
     uint idle = 0u;
+    tr_home = gl_WorkGroupID.x & (tr_launch.shards - 1u);
     if (gl_NumSubgroups != 1u || gl_SubgroupSize != gl_WorkGroupSize.x) reason = TR_EXIT_SHAPE;
     for (uint turn = 0u; reason == TR_EXIT_NONE; ++turn) {
         if (turn >= tr_launch.turn_budget) {
             reason = TR_EXIT_BUDGET;
             break;
         }
+        tr_away = (tr_home + turn) & (tr_launch.shards - 1u);
         bool found = tr_admit();
         found = tr_wake() || found;
         TrClaim claim = tr_claim();

@@ -2,33 +2,48 @@
 
 // How urgent the entry at a ring's head is, less is more: a step of priority weighs as much as `aging_ticks` of age, so that an entry is
 // outranked for at most 4 * aging_ticks ticks by what was queued after it. ~0 if there is no entry.
-uint tr_urgency(uint ring, uint head, uint tick) {
-    uint word = tr_entry_word(ring, head);
+uint tr_urgency(uint shard, uint priority, uint head, uint tick) {
+    uint word = tr_entry_word(tr_ring(shard, priority), head);
     if (!tr_written(tr_load(tr_push.rings, word), head)) return ~0u;
     // The tick was written before the entry but is read without a fence: a stale one misjudges one selection and nothing else, since the
     // age that is accounted comes from the slot. Another worker may have enqueued at a later tick than ours: that is age 0.
     int age = clamp(int(tick - tr_load(tr_push.rings, word + 1u)), 0, int(TR_AGE_LIMIT));
-    return ((ring * tr_launch.aging_ticks + (TR_AGE_LIMIT - uint(age))) << 3) | ring;
+    return priority * tr_launch.aging_ticks + (TR_AGE_LIMIT - uint(age));
 }
 
-// One attempt to take a batch from the most urgent ring. Uniform control flow.
+// One attempt to take a batch from the most urgent ring of two shards. Uniform control flow.
 TrClaim tr_claim() {
-    TrHeads heads = tr_heads();
-    TrClaim claim = TrClaim(0u, false, false, 0u, tr_tick(heads), 0u);
+    uint tick = tr_tick();
+    TrClaim claim = TrClaim(0u, false, false, 0u, tick, 0u);
 
+    // Lanes 0 to 3 stride over the rings of both shards (every device has four lanes; broadcasts want constant lanes).
+    uint rings = tr_home == tr_away ? TASK_PRIORITIES : 2u * TASK_PRIORITIES;
     uint mine = ~0u;
-    for (uint p = gl_SubgroupInvocationID; p < TASK_PRIORITIES && gl_SubgroupInvocationID < 4u; p += 4u) {
-        mine = min(mine, tr_urgency(p, heads.head[p], claim.tick));
+    uint mine_head = 0u;
+    for (uint i = gl_SubgroupInvocationID; i < rings && gl_SubgroupInvocationID < 4u; i += 4u) {
+        uint shard = i < TASK_PRIORITIES ? tr_home : tr_away;
+        uint priority = i < TASK_PRIORITIES ? i : i - TASK_PRIORITIES;
+        uint at = tr_load(tr_push.control, tr_control_head(tr_ring(shard, priority)));
+        uint urgency = tr_urgency(shard, priority, at, tick);
+        uint key = urgency == ~0u ? ~0u : urgency << 4u | i;
+        if (key < mine) {
+            mine = key;
+            mine_head = at;
+        }
     }
     uint best = min(min(subgroupBroadcast(mine, 0u), subgroupBroadcast(mine, 1u)),
                     min(subgroupBroadcast(mine, 2u), subgroupBroadcast(mine, 3u)));
     if (best == ~0u) return claim;
-    claim.ring = best & 7u;
+    uvec4 heads = uvec4(subgroupBroadcast(mine_head, 0u), subgroupBroadcast(mine_head, 1u),
+                        subgroupBroadcast(mine_head, 2u), subgroupBroadcast(mine_head, 3u));
+    uint chosen = best & 15u;
+    uint head = heads[chosen & 3u];
+    claim.priority = chosen < TASK_PRIORITIES ? chosen : chosen - TASK_PRIORITIES;
+    uint ring = tr_ring(chosen < TASK_PRIORITIES ? tr_home : tr_away, claim.priority);
 
     // The written prefix at the head. A wide task is a batch of its own, so that a worker never holds tasks that it has not started.
-    uint head = heads.head[claim.ring];
     uint position = head + gl_SubgroupInvocationID;
-    uint entry = tr_load(tr_push.rings, tr_entry_word(claim.ring, position));
+    uint entry = tr_load(tr_push.rings, tr_entry_word(ring, position));
     bool wide = (entry & TR_ENTRY_WIDE) != 0u;
     bool taken = tr_written(entry, position) && gl_SubgroupInvocationID < tr_launch.batch && (!wide || gl_SubgroupInvocationID == 0u);
     uvec4 others = subgroupBallot(!taken);
@@ -42,8 +57,8 @@ TrClaim tr_claim() {
     // were read before, so nobody reads them after the head has moved and the ring may overwrite them.
     bool won = false;
     if (subgroupElect()) {
-        uint word = TR_CONTROL_HEAD + claim.ring * TR_CONTROL_LINE;
-        won = tr_compare_exchange(tr_push.control, word, head, head + count) == head;
+        won = tr_compare_exchange(tr_push.control, tr_control_head(ring), head, head + count) == head;
+        if (won) tr_add(tr_push.control, TR_CONTROL_TICK, count);
     }
     if (!subgroupBroadcastFirst(won)) return claim;
     tr_acquire();

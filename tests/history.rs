@@ -113,6 +113,8 @@ fn play(device: &Checked, program: &Program, seed: u64) {
         turn_budget: [3, 40, 512][rng.random_range(0..3)],
         aging_ticks: [1, 64, 4096][rng.random_range(0..3)],
         batch: [None, Some(3)][rng.random_range(0..2)],
+        workers: [None, Some(8)][rng.random_range(0..2)],
+        shards: [None, Some(4)][rng.random_range(0..2)],
         launch_on_submit: rng.random_range(0..2) == 0,
         ..RuntimeOptions::default()
     };

@@ -215,8 +215,8 @@ shared_structs! {
         pub two,
         /// Records that the trace can hold, 0 to trace nothing.
         pub trace_capacity,
-        /// Not used.
-        pub reserved0,
+        /// Shards of the rings, a power of two.
+        pub shards,
         /// Not used.
         pub reserved1,
         /// Not used.

@@ -130,6 +130,7 @@ impl Driver {
             cut_turn: self.cut_turn.take().unwrap_or(0),
             two: 2,
             trace_capacity: options.trace_capacity,
+            shards: options.shards_for(self.workers),
             ..SliceLaunch::default()
         };
         // Nothing of the mailbox is written while a slice runs, but for lines that the slice was not told of: the submission orders all of

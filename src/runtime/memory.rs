@@ -11,8 +11,9 @@ use crate::error::BackendError;
 
 /// Timelines that the flags word can name.
 pub(super) const MAX_TIMELINES: u32 = 256;
-/// Words of control that `memory.glsl` lays out: fifteen lines.
-const CONTROL_WORDS: u64 = 15 * 32;
+/// Bytes of a control line, and the lines before those of the rings, as `memory.glsl` lays them out.
+const CONTROL_LINE: u64 = 128;
+const CONTROL_LINES: u64 = 7;
 
 /// What the kernel is pushed: the twin of `TrPush` in `memory.glsl`, compared by a test.
 #[repr(C)]
@@ -79,7 +80,7 @@ fn size<T>(count: u32) -> u64 {
 }
 
 impl Memory {
-    pub(super) fn new(device: &Device, options: &RuntimeOptions) -> Result<Self, BackendError> {
+    pub(super) fn new(device: &Device, options: &RuntimeOptions, shards: u32) -> Result<Self, BackendError> {
         let make = |name: &str, kind, bytes| {
             device.allocate(BufferDesc {
                 name: &format!("taskring {name}"),
@@ -92,12 +93,13 @@ impl Memory {
         let (private, mailbox, report) = (MemoryKind::Private, MemoryKind::Mailbox, MemoryKind::Report);
         let slots = size::<TaskWorkItem>(capacity);
         let metas = size::<abi::SlotMeta>(capacity);
+        let rings = abi::TASK_PRIORITIES * shards;
         Ok(Self {
             capacity,
-            control: make("control", private, CONTROL_WORDS * 4)?,
+            control: make("control", private, (CONTROL_LINES + 2 * u64::from(rings)) * CONTROL_LINE)?,
             slots: make("slots", private, slots)?,
             metas: make("metas", private, metas)?,
-            rings: make("rings", private, u64::from(abi::TASK_PRIORITIES) * size::<[u32; 2]>(capacity))?,
+            rings: make("rings", private, u64::from(rings) * size::<[u32; 2]>(capacity))?,
             wheel: make("wheel", private, size::<u32>(abi::TR_WHEEL_BUCKETS * abi::TR_WHEEL_LISTS))?,
             wakes: make("wakes", private, size::<abi::WakeState>(MAX_TIMELINES))?,
             lines: make("submission ring", mailbox, slots)?,

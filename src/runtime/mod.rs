@@ -63,9 +63,10 @@ impl Runtime {
         let _span =
             tracing::info_span!("runtime.create", device = device.description(), capacity = options.capacity).entered();
         options.check()?;
-        let memory = Memory::new(device, &options)?;
+        let workers = options.workers_on(device);
+        let memory = Memory::new(device, &options, options.shards_for(workers))?;
         let slices = Slices::new(device, program)?;
-        let driver = Driver::new(slices, &options, options.workers_on(device), device.plan().subgroup_size);
+        let driver = Driver::new(slices, &options, workers, device.plan().subgroup_size);
         let shared = Shared { state: Mutex::new(State::new(&options)), changed: Condvar::new() };
         Ok(Self(Arc::new(Inner {
             device: device.clone(),

@@ -15,13 +15,18 @@ pub struct RuntimeOptions {
     /// Workers, that is workgroups of one subgroup, in a slice. `None`: 256 on a GPU, the number of cores on a CPU driver, whose surplus
     /// workgroups only start when others leave.
     pub workers: Option<u32>,
+    /// Shards of the rings: a power of two, at most the number of workers. Claims in different shards do not contend; in exchange a worker
+    /// sees only its own shard and one other each turn, so order between shards is loose, and each shard has rings for the whole capacity (40
+    /// bytes a slot). `None`: one for each 8 workers, at most 64 and at most 256 MiB.
+    pub shards: Option<u32>,
     /// Turns that a worker takes before its slice ends, at least 1. The longest time that the host waits to be heard is this times the
     /// longest turn.
     pub turn_budget: u32,
     /// Turns without anything to do after which a worker leaves its slice.
     pub linger_turns: u32,
-    /// Ticks (claims) of waiting that weigh as much as one step of priority, from 1 to 2^20. A ready task is claimed after at most
-    /// `4 * aging_ticks + capacity + 4 * batch * workers` further claims, whatever else is submitted.
+    /// Ticks (claims) of waiting that weigh as much as one step of priority, from 1 to 2^20. With one shard a ready task is claimed after at
+    /// most `4 * aging_ticks + capacity + 4 * batch * workers` further claims, whatever else is submitted; with several, count only the claims
+    /// by workers that look at its shard, which each worker does once in as many turns as there are shards.
     pub aging_ticks: u32,
     /// Largest batch that a worker claims at once; `None` for a whole subgroup.
     pub batch: Option<u32>,
@@ -45,6 +50,7 @@ impl Default for RuntimeOptions {
         Self {
             capacity: 16_384,
             workers: None,
+            shards: None,
             turn_budget: 512,
             linger_turns: 16,
             aging_ticks: 4_096,
@@ -73,6 +79,14 @@ impl RuntimeOptions {
             return Err(BackendError::BadOption { option: "capacity", value: self.capacity.into(), must });
         }
         within("workers", self.workers.unwrap_or(1), 1..=65_535, "from 1 to 65535")?;
+        let shards = self.shards.unwrap_or(1);
+        if !shards.is_power_of_two() || shards > 256 {
+            return Err(BackendError::BadOption {
+                option: "shards",
+                value: shards.into(),
+                must: "a power of two up to 256",
+            });
+        }
         within("turn_budget", self.turn_budget, 1..=1 << 30, "from 1 to 2^30")?;
         within("aging_ticks", self.aging_ticks, 1..=1 << 20, "from 1 to 2^20")?;
         within("batch", self.batch.unwrap_or(1), 1..=128, "from 1 to 128")?;
@@ -88,6 +102,19 @@ impl RuntimeOptions {
     }
 }
 
+/// Bytes of rings that the default number of shards stays under.
+const RING_BYTES: u64 = 256 << 20;
+
+impl RuntimeOptions {
+    /// How many shards there are with this many workers: never more, or some would be nobody's home.
+    pub(super) fn shards_for(&self, workers: u32) -> u32 {
+        let most = |limit: u32| 1 << limit.max(1).ilog2();
+        let fitting = RING_BYTES / (u64::from(abi::TASK_PRIORITIES) * 8 * u64::from(self.capacity));
+        let default = (workers / 8).min(64).min(u32::try_from(fitting).unwrap_or(u32::MAX));
+        most(self.shards.unwrap_or(default).min(workers))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -95,6 +122,16 @@ mod tests {
     #[test]
     fn the_defaults_are_in_range() {
         assert_eq!(RuntimeOptions::default().check(), Ok(()));
+    }
+
+    #[test]
+    fn there_are_as_many_shards_as_workers_and_memory_allow() {
+        let shards =
+            |capacity, shards, workers| RuntimeOptions { capacity, shards, ..Default::default() }.shards_for(workers);
+        assert_eq!([1, 4, 16, 100, 256, 4096].map(|workers| shards(1 << 14, None, workers)), [1, 1, 2, 8, 32, 64]);
+        assert_eq!([1 << 19, 1 << 20, 1 << 22, 1 << 24].map(|capacity| shards(capacity, None, 256)), [8, 4, 1, 1]);
+        assert_eq!(shards(1 << 14, Some(8), 256), 8);
+        assert_eq!(shards(1 << 14, Some(8), 2), 2, "a shard needs a worker at home");
     }
 
     #[test]
