@@ -128,10 +128,11 @@ fn every_task_of_eight_threads_ends_exactly_once() {
 #[test]
 fn an_idle_task_under_endless_critical_load_runs_within_the_stated_bound() {
     let device = device();
-    // One worker, so that claims are counted exactly: every critical task resubmits itself by yielding for ever.
-    for (workers, batch) in [(1, Some(1)), (1, None), (4, None)] {
+    // Every critical task resubmits itself by yielding for ever.
+    for (workers, shards, batch) in [(1, 1, Some(1)), (1, 1, None), (4, 1, None), (8, 4, None)] {
         let options = RuntimeOptions {
             workers: Some(workers),
+            shards: Some(shards),
             batch,
             aging_ticks: 50,
             turn_budget: 64,
@@ -157,7 +158,7 @@ fn an_idle_task_under_endless_critical_load_runs_within_the_stated_bound() {
         }
         let age = age.expect("it ran");
         let batch = batch.unwrap_or(device.lanes());
-        let bound = 4 * aging + capacity + 4 * batch * workers;
+        let bound = shards * (4 * aging + capacity + 4 * batch * workers);
         assert!(age <= bound, "an age of {age} ticks is over {bound}");
         assert!(age > 3 * aging, "an age of {age}: it did not even wait its turn, so this test shows nothing");
         runtime.stop(LONG).unwrap();
