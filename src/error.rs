@@ -130,8 +130,8 @@ pub enum BackendError {
         /// What it returned.
         result: vk::Result,
     },
-    /// The device is lost; every later call says so too. The host still has its journal of unfinished tasks.
-    #[error("the device was lost in {call}; create a new device and resubmit the unfinished tasks")]
+    /// The device is lost; every later call says so too. `Runtime::unfinished` still answers.
+    #[error("the device was lost in {call}; create a new device and resubmit what Runtime::unfinished says")]
     DeviceLost {
         /// The Vulkan command that first said so.
         call: &'static str,

@@ -5,6 +5,7 @@
 
 mod driver;
 mod handle;
+mod inner;
 mod journal;
 mod memory;
 mod options;
@@ -21,38 +22,26 @@ pub use options::RuntimeOptions;
 pub use task::{Accepted, BufferHandle, Completion, Outcome, RuntimeStats, StopReport, SubmissionId, Task};
 
 use std::ops::Range;
-use std::sync::{Arc, Condvar, Mutex, PoisonError, TryLockError};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::abi::{TaskWorkItem, TraceRecord};
 use crate::device::{Buffer, Device};
 use crate::error::BackendError;
-use crate::program::{Op, Program};
+use crate::program::Program;
 use crate::telemetry::TaskQueueSnapshot;
-use driver::{Context, Driver, Shared, Step};
+use driver::{Driver, Shared, Step};
+use inner::Inner;
 use journal::Delivery;
 use memory::Memory;
 use slices::Slices;
 use state::State;
-
-/// How long a thread that waits for another one's driving sleeps before it looks for itself.
-const NAP: Duration = Duration::from_millis(2);
 
 /// Tasks on a device. Clones share it, and all methods take `&self`: any number of threads may use it at once.
 ///
 /// Dropping the last clone waits for the running slice, for at most [`RuntimeOptions::slice_timeout`]; unfinished tasks are gone then.
 #[derive(Clone, Debug)]
 pub struct Runtime(Arc<Inner>);
-
-#[derive(Debug)]
-struct Inner {
-    device: Device,
-    ops: Vec<Op>,
-    options: RuntimeOptions,
-    shared: Shared,
-    driver: Mutex<Option<Driver>>,
-    memory: Option<Memory>,
-}
 
 impl Runtime {
     /// Makes a runtime for the program's ops on the device. No slice runs before the first submission.
@@ -276,6 +265,13 @@ impl Runtime {
         })
     }
 
+    /// The tasks that have not ended, in the order of submission, as the host knows them: as they were submitted, or as the last recovery found
+    /// them. Asks nothing of the device, so it answers after device loss too.
+    pub fn unfinished(&self) -> Vec<(SubmissionId, TaskWorkItem)> {
+        let unfinished = self.0.shared.lock().journal.unfinished().into_iter();
+        unfinished.map(|(_, id, item)| (id, item)).collect()
+    }
+
     /// What has been done so far.
     pub fn stats(&self) -> RuntimeStats {
         self.0.shared.lock().stats
@@ -307,149 +303,5 @@ impl Runtime {
             inner.shared.changed.notify_all();
             Ok(report)
         })
-    }
-}
-
-impl Inner {
-    fn memory(&self) -> Result<&Memory, BackendError> {
-        self.memory.as_ref().ok_or(BackendError::Stopped)
-    }
-
-    fn with_state<T>(
-        &self,
-        act: impl FnOnce(&mut State, &Memory) -> Result<T, BackendError>,
-    ) -> Result<T, BackendError> {
-        let mut state = self.shared.lock();
-        state.check()?;
-        act(&mut state, self.memory()?)
-    }
-
-    fn refuse(&self, state: &State, tasks: &[TaskWorkItem]) -> Result<(), BackendError> {
-        if state.stopped {
-            return Err(BackendError::Stopped);
-        }
-        let ops = u32::try_from(self.ops.len()).unwrap_or(u32::MAX);
-        let problems = tasks.iter().enumerate();
-        let first = problems.filter_map(|(index, item)| Some((index, state.tables.problem(item, ops)?))).next();
-        first.map_or(Ok(()), |(index, problem)| Err(BackendError::Refused { index, problem }))
-    }
-
-    fn submit_batch(&self, tasks: &[TaskWorkItem], checked: bool) -> Result<Accepted, BackendError> {
-        let accepted = self.with_state(|state, memory| {
-            self.refuse(state, if checked { tasks } else { &[] })?;
-            let accepted = Accepted { first: state.journal.next_id().number(), count: state.room().min(tasks.len()) };
-            for item in &tasks[..accepted.count] {
-                state.accept(memory, *item, Delivery::Bulk)?;
-            }
-            Ok(accepted)
-        })?;
-        self.launch_after_submit()?;
-        Ok(accepted)
-    }
-
-    fn launch_after_submit(&self) -> Result<(), BackendError> {
-        if self.options.launch_on_submit {
-            self.step(Instant::now())?;
-        }
-        Ok(())
-    }
-
-    /// One driving step, if no other thread is at it. An error that it meets is every later call's too.
-    fn step(&self, deadline: Instant) -> Result<Option<Step>, BackendError> {
-        let mut driver = match self.driver.try_lock() {
-            Ok(driver) => driver,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => return Ok(None),
-        };
-        self.shared.lock().check()?;
-        let context = self.context()?;
-        let driver = driver.as_mut().ok_or(BackendError::Stopped)?;
-        driver.step(&context, deadline).map(Some).map_err(|error| self.break_with(error))
-    }
-
-    fn context(&self) -> Result<Context<'_>, BackendError> {
-        Ok(Context { memory: self.memory()?, options: &self.options, shared: &self.shared, ops: &self.ops })
-    }
-
-    fn break_with(&self, error: BackendError) -> BackendError {
-        if !matches!(error, BackendError::Timeout { .. }) {
-            tracing::error!(%error, "the runtime is broken");
-            self.shared.lock().broken.get_or_insert_with(|| error.clone());
-            self.shared.changed.notify_all();
-        }
-        error
-    }
-
-    /// Drives, or lets another thread drive, until `done` gives something.
-    fn drive<T>(
-        &self,
-        timeout: Duration,
-        wanted: &str,
-        mut done: impl FnMut(&mut State) -> Result<Option<T>, BackendError>,
-    ) -> Result<T, BackendError> {
-        let start = Instant::now();
-        let deadline = start + timeout;
-        loop {
-            {
-                let mut state = self.shared.lock();
-                if let Some(result) = done(&mut state)? {
-                    return Ok(result);
-                }
-                state.check()?;
-                if Instant::now() >= deadline {
-                    let State { journal, waiting, .. } = &*state;
-                    let reached = format!("{} tasks unfinished, {waiting} of them paused", journal.in_flight());
-                    let waited_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
-                    return Err(BackendError::Timeout { wanted: wanted.to_owned(), reached, waited_ms });
-                }
-            }
-            if matches!(self.step(deadline)?, None | Some(Step::Idle)) {
-                // Another thread drives, or there is nothing to drive until one submits or signals.
-                let state = self.shared.lock();
-                let nap = NAP.min(deadline.saturating_duration_since(Instant::now()));
-                drop(self.shared.changed.wait_timeout(state, nap).unwrap_or_else(PoisonError::into_inner));
-            }
-        }
-    }
-
-    /// Acts while no slice runs and none can be launched. `act` gets what is left of the time.
-    fn settled<T>(
-        &self,
-        timeout: Duration,
-        act: impl FnOnce(&Self, &mut Driver, Duration) -> Result<T, BackendError>,
-    ) -> Result<T, BackendError> {
-        let deadline = Instant::now() + timeout;
-        self.driving(|inner, driver, context| {
-            driver.settle(context, deadline).map_err(|error| inner.break_with(error))?;
-            act(inner, driver, deadline.saturating_duration_since(Instant::now()))
-        })
-    }
-
-    /// Acts as the one thread that drives, once the other ones let it.
-    fn driving<T>(
-        &self,
-        act: impl FnOnce(&Self, &mut Driver, &Context<'_>) -> Result<T, BackendError>,
-    ) -> Result<T, BackendError> {
-        let mut guard = self.driver.lock().unwrap_or_else(PoisonError::into_inner);
-        self.shared.lock().check()?;
-        let context = self.context()?;
-        let driver = guard.as_mut().ok_or(BackendError::Stopped)?;
-        act(self, driver, &context)
-    }
-}
-
-impl Drop for Inner {
-    fn drop(&mut self) {
-        let _span = tracing::info_span!("runtime.destroy").entered();
-        let timeout = self.options.slice_timeout;
-        let settled = self.settled(timeout, |_, _, _| Ok(()));
-        let running =
-            self.driver.get_mut().unwrap_or_else(PoisonError::into_inner).as_ref().is_some_and(Driver::is_running);
-        if running {
-            // The device may still use all of it: better lost than freed under its hands.
-            tracing::error!(?settled, "a slice still runs; its memory and pipeline are leaked");
-            std::mem::forget(self.memory.take());
-            std::mem::forget(self.driver.get_mut().unwrap_or_else(PoisonError::into_inner).take());
-        }
     }
 }
