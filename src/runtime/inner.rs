@@ -60,15 +60,17 @@ impl Inner {
             }
             Ok(accepted)
         })?;
-        self.launch_after_submit()?;
+        self.launch_after_submit();
         Ok(accepted)
     }
 
-    pub(super) fn launch_after_submit(&self) -> Result<(), BackendError> {
-        if self.options.launch_on_submit {
-            self.step(Instant::now())?;
+    /// What was submitted is submitted, whatever comes of the launch: an error of it is sticky, and the wait for the task says it.
+    pub(super) fn launch_after_submit(&self) {
+        if self.options.launch_on_submit
+            && let Err(error) = self.step(Instant::now())
+        {
+            tracing::warn!(%error, "a submission could not launch its slice");
         }
-        Ok(())
     }
 
     /// One driving step, if no other thread is at it. An error that it meets is every later call's too.

@@ -92,7 +92,7 @@ impl Runtime {
             let id = state.journal.next_id();
             Ok((id, state.accept(memory, item, Delivery::Handle)?))
         })?;
-        self.0.launch_after_submit()?;
+        self.0.launch_after_submit();
         Ok(TaskHandle::new(self.0.clone(), id, ticket))
     }
 
@@ -187,7 +187,8 @@ impl Runtime {
             state.wants_slice |= state.journal.in_flight() > 0;
             Ok(())
         })?;
-        self.0.launch_after_submit()
+        self.0.launch_after_submit();
+        Ok(())
     }
 
     /// The epoch of a timeline.
