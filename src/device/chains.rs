@@ -276,6 +276,21 @@ pub(super) unsafe fn submit(
     unsafe { device.queue_submit(queue, &[info], vk::Fence::null()) }
 }
 
+/// Allocates memory of one type for a buffer that has a device address.
+///
+/// # Safety
+/// As for `vkAllocateMemory`; buffer addresses are enabled, and the type needs no feature that is not.
+pub(super) unsafe fn allocate_addressed(
+    device: &ash::Device,
+    memory_type: u32,
+    bytes: u64,
+) -> VkResult<vk::DeviceMemory> {
+    let mut flags = vk::MemoryAllocateFlagsInfo::default().flags(vk::MemoryAllocateFlags::DEVICE_ADDRESS);
+    let info = vk::MemoryAllocateInfo::default().allocation_size(bytes).memory_type_index(memory_type);
+    // SAFETY: the caller's promises; the chain lives until the call returns.
+    unsafe { device.allocate_memory(&info.push_next(&mut flags), None) }
+}
+
 /// Creates a compute pipeline; a given subgroup size is required, and with it full subgroups.
 ///
 /// # Safety

@@ -25,6 +25,7 @@ mod memory;
 mod plan;
 #[cfg(test)]
 pub(crate) mod recorded;
+mod selftest;
 mod timeline;
 
 pub use context::{Device, DeviceOptions, PipelineDesc};
@@ -35,4 +36,5 @@ pub use instance::ValidationLog;
 pub use mapped::{Mapped, store_fence};
 pub use memory::{Buffer, BufferDesc, MemoryKind};
 pub use plan::{DevicePlan, DeviceSelector, SizeControl, choose, plan};
+pub use selftest::{BadRecord, Loops, MemoryClass, MemoryOutcome, Probe, Residency, RoundTrip, SelfTest};
 pub use timeline::Timeline;
