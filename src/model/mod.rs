@@ -12,6 +12,8 @@
 //!
 //! # What has no twin
 //!
+//! One worker has one shard, its home: there is no other to look at, and the rings here are that shard's.
+//!
 //! One worker is never overtaken by another, and the host writes nothing while a turn runs. So no claim is lost, no
 //! epoch is seen half written, no task is parked behind the waker's back (`dirty`), and none goes round its ring
 //! because it could not be parked or its target not be fixed. Nothing cuts a worker; there is no trace.

@@ -57,7 +57,8 @@ impl Rings {
         (entry.word >> TR_ENTRY_LAP_SHIFT == self.lap(position)).then_some(entry)
     }
 
-    /// The wrapping sum of the heads: it counts claims.
+    /// The wrapping sum of the heads. It counts claims, as the device's counter does, which with several shards would have too many heads to
+    /// add up.
     pub(super) fn tick(&self) -> u32 {
         self.heads.iter().fold(0, |sum, head| sum.wrapping_add(*head))
     }
