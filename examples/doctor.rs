@@ -14,7 +14,7 @@ use taskring::{Device, DeviceOptions, Residency, SelfTest};
 /// Tests a device for what taskring needs; `TASKRING_DEVICE` chooses another one.
 #[derive(Parser)]
 struct Arguments {
-    /// Print JSON: one object, whose keys are those of the recorded form.
+    /// Print JSON: one object, with the keys of the recorded form and a few about the device and the mode.
     #[arg(long, conflicts_with = "record")]
     json: bool,
     /// Print the outcome as a record that can be replayed.
@@ -24,7 +24,7 @@ struct Arguments {
     #[arg(long, value_name = "FILE")]
     replay: Option<PathBuf>,
     /// Run under Vulkan's validation layer.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "replay")]
     validate: bool,
 }
 
@@ -40,8 +40,8 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let start = Instant::now();
-    let (device, outcome) = match &arguments.replay {
-        Some(path) => (format!("recorded in {}", path.display()), std::fs::read_to_string(path)?.parse()?),
+    let (device, clock, outcome) = match &arguments.replay {
+        Some(path) => (format!("recorded in {}", path.display()), None, std::fs::read_to_string(path)?.parse()?),
         None => {
             let device = Device::new(DeviceOptions {
                 validation: arguments.validate,
@@ -52,23 +52,31 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
             if let [first, ..] = device.validation_messages().as_slice() {
                 return Err(first.clone().into());
             }
-            (device.description(), outcome)
+            (device.description(), Some(device.plan().shader_clock), outcome)
         }
     };
     let choice = Residency::choose(&outcome);
     if arguments.json {
-        print!("{}", json(&device, &outcome, &choice));
+        print!("{}", json(&device, clock, &outcome, &choice));
     } else if arguments.record {
         print!("{outcome}");
     } else {
-        print_for_people(&device, &outcome, &choice);
-        println!("\nThe longest probe took {} ms, everything {:.1?}.", outcome.longest_us / 1000, start.elapsed());
+        print_for_people(&device, clock, &outcome, &choice);
+        print!("\nThe longest probe took {} ms", outcome.longest_us / 1000);
+        match arguments.replay {
+            Some(_) => println!("."),
+            None => println!(", everything {:.1?}.", start.elapsed()),
+        }
     }
     Ok(())
 }
 
-fn print_for_people(device: &str, outcome: &SelfTest, choice: &Residency) {
+/// The clock is the device's and not of the record.
+fn print_for_people(device: &str, clock: Option<bool>, outcome: &SelfTest, choice: &Residency) {
     println!("{device}\n");
+    if let Some(clock) = clock {
+        println!("device clock in kernels                {}", yes(&clock));
+    }
     for MemoryOutcome { class, mailbox, report } in &outcome.memory {
         println!("{class} memory");
         println!("  a running kernel sees host writes    {}", answer(mailbox, yes));
@@ -125,10 +133,11 @@ fn mode(choice: &Residency) -> &'static str {
 }
 
 /// The lines of the recorded form as members of an object, between the device and the choice.
-fn json(device: &str, outcome: &SelfTest, choice: &Residency) -> String {
+fn json(device: &str, clock: Option<bool>, outcome: &SelfTest, choice: &Residency) -> String {
     let record = outcome.to_string();
     let fields = record.lines().filter_map(|line| line.split_once(" = "));
     let mut members = vec![format!("\"device\": {}", quoted(device))];
+    members.extend(clock.map(|clock| format!("\"device_clock\": {clock}")));
     members.extend(fields.map(|(key, value)| {
         let value = match value {
             "yes" => "true".into(),

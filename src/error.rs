@@ -122,6 +122,9 @@ pub enum BackendError {
         /// The layer's name.
         layer: &'static str,
     },
+    /// Something was submitted to the device's other queue, and it has none.
+    #[error("the device has no second queue that can compute; look at DevicePlan::other_queue first")]
+    NoOtherQueue,
     /// A Vulkan call failed.
     #[error("{call} failed: {result:?}")]
     Vulkan {
@@ -203,6 +206,12 @@ pub enum BackendError {
         index: usize,
         /// What is wrong with it.
         problem: TaskProblem,
+    },
+    /// The runtime's own thread could not be started.
+    #[error("no thread for the runtime: {reason}")]
+    NoThread {
+        /// What the system says.
+        reason: String,
     },
     /// The submission ring has no room for the task.
     #[error("the runtime holds {capacity} unfinished tasks, its capacity; consume completions and submit again")]

@@ -28,11 +28,11 @@ fn mapped(buffer: &Buffer) -> Result<&Mapped, String> {
     buffer.mapped().ok_or_else(|| format!("a {} has no mapping", buffer.kind().name()))
 }
 
-/// A command buffer that is being recorded, and its pool.
-fn begin(device: &Device) -> Result<(vk::CommandPool, vk::CommandBuffer), Box<dyn std::error::Error>> {
+/// A command buffer that is being recorded for a family, and its pool.
+fn begin(device: &Device, family: u32) -> Result<(vk::CommandPool, vk::CommandBuffer), Box<dyn std::error::Error>> {
     let raw = device.raw();
-    let pool = vk::CommandPoolCreateInfo::default().queue_family_index(device.queue_family());
-    // SAFETY: the family is the device's; callers destroy the pool.
+    let pool = vk::CommandPoolCreateInfo::default().queue_family_index(family);
+    // SAFETY: the device has queues of the family; callers destroy the pool.
     let pool = unsafe { raw.create_command_pool(&pool, None) }?;
     let commands = vk::CommandBufferAllocateInfo::default().command_pool(pool).command_buffer_count(1);
     // SAFETY: the pool is alive.
@@ -78,7 +78,7 @@ fn the_validation_layer_is_in_effect() -> Outcome {
 fn the_validation_layer_checks_synchronization() -> Outcome {
     let device = device()?;
     let target = buffer(&device, "filled twice", 64, MemoryKind::Private)?;
-    let (pool, commands) = begin(&device)?;
+    let (pool, commands) = begin(&device, device.queue_family())?;
     for value in 0..2 {
         // SAFETY: recording; the second fill races with the first, on purpose, and is never submitted.
         unsafe { device.raw().cmd_fill_buffer(commands, target.raw(), 0, vk::WHOLE_SIZE, value) };
@@ -311,7 +311,7 @@ fn a_submitted_kernel_runs_with_the_planned_subgroup_size_and_signals_its_timeli
     };
     // SAFETY: live handles; the layout has the module's push constants.
     let pipeline = unsafe { device.compute_pipeline(&desc) }?;
-    let (pool, commands) = begin(&device)?;
+    let (pool, commands) = begin(&device, device.queue_family())?;
     // SAFETY: recording; the pipeline is alive.
     unsafe { raw.cmd_bind_pipeline(commands, vk::PipelineBindPoint::COMPUTE, pipeline) };
     let address = report.address().to_ne_bytes();
@@ -348,6 +348,39 @@ fn a_submitted_kernel_runs_with_the_planned_subgroup_size_and_signals_its_timeli
     unsafe { raw.destroy_shader_module(module, None) };
     // SAFETY: as above.
     unsafe { raw.destroy_pipeline_layout(layout, None) };
+    drop((report, timeline));
+    finish(device)
+}
+
+#[test]
+fn a_submission_on_the_other_queue_ends_and_without_such_a_queue_is_refused() -> Outcome {
+    let device = device()?;
+    let Some(family) = device.other_queue_family() else {
+        // SAFETY: nothing is submitted.
+        let refused = unsafe { device.submit_on_other_queue(&[], None, None) };
+        assert_eq!(refused, Err(BackendError::NoOtherQueue));
+        return finish(device);
+    };
+    let raw = device.raw();
+    let report = buffer(&device, "filled by the other queue", 64, MemoryKind::Report)?;
+    let timeline = Timeline::new(&device, "other queue", 0)?;
+    let (pool, commands) = begin(&device, family)?;
+    // SAFETY: recording; the buffer is alive, and no queue has used it yet.
+    unsafe { raw.cmd_fill_buffer(commands, report.raw(), 0, vk::WHOLE_SIZE, 7) };
+    let to_host = [vk::MemoryBarrier::default()
+        .src_access_mask(vk::AccessFlags::TRANSFER_WRITE)
+        .dst_access_mask(vk::AccessFlags::HOST_READ)];
+    let (from, to) = (vk::PipelineStageFlags::TRANSFER, vk::PipelineStageFlags::HOST);
+    // SAFETY: recording; the barrier makes the fill visible to the host.
+    unsafe { raw.cmd_pipeline_barrier(commands, from, to, vk::DependencyFlags::empty(), &to_host, &[], &[]) };
+    // SAFETY: recording ends.
+    unsafe { raw.end_command_buffer(commands) }?;
+    // SAFETY: live handles; everything is kept until the wait below has succeeded.
+    unsafe { device.submit_on_other_queue(&[commands], None, Some((timeline.raw(), 1))) }?;
+    assert!(timeline.wait(1, PATIENCE)?, "the timeline stands at {}", timeline.value()?);
+    assert_eq!(mapped(&report)?.read_pod::<[u32; 16]>(0)?, [7; 16]);
+    // SAFETY: the submission is done.
+    unsafe { raw.destroy_command_pool(pool, None) };
     drop((report, timeline));
     finish(device)
 }

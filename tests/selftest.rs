@@ -55,6 +55,13 @@ fn the_outcome_is_what_is_known_of_the_driver_down_to_its_loop_cap() {
     // Some thirty short dispatches, and a few that fill their window.
     assert!(took < 10 * BOUND, "{took:?}");
 
+    match device.plan().other_queue {
+        None => assert_eq!(outcome.other_queue, Probe::NotMeasured("the device has one queue".into())),
+        Some(_) => {
+            assert!(outcome.report().is_none() || is_capped(&device) || outcome.other_queue.measured().is_some())
+        }
+    }
+
     let choice = Residency::choose(&outcome);
     match choice {
         Residency::Live { workgroups, .. } => assert!(workgroups >= 1 && !is_capped(&device)),
@@ -69,14 +76,16 @@ fn the_outcome_is_what_is_known_of_the_driver_down_to_its_loop_cap() {
 }
 
 #[test]
-fn a_real_outcome_survives_the_round_trip_through_text_and_the_device_can_be_tested_again() {
+fn a_real_outcome_survives_the_round_trip_through_text_and_the_device_can_be_tested_again_and_keeps_that() {
     let _alone = alone();
     let (first, device, _) = run();
     let read: SelfTest = first.to_string().parse().unwrap();
     assert_eq!(read, first);
     assert_eq!(Residency::choose(&read), Residency::choose(&first));
     // The self-test leaves nothing behind on the device that would keep another from running.
-    assert_eq!(SelfTest::run(&device).unwrap().loops, first.loops);
+    let (clone, kept) = (device.clone(), device.self_test().unwrap());
+    assert_eq!(kept.loops, first.loops);
+    assert!(std::ptr::eq(kept, clone.self_test().unwrap()));
     assert_eq!(device.validation_messages(), [""; 0]);
 }
 

@@ -5,7 +5,7 @@
 use std::ffi::{CStr, c_char};
 
 use ash::prelude::VkResult;
-use ash::{ext, vk};
+use ash::{ext, khr, vk};
 
 use super::context::PipelineDesc;
 use super::facts::{
@@ -131,11 +131,10 @@ unsafe fn read_newer_facts(
     facts: &mut DeviceFacts,
 ) -> VkResult<()> {
     let core_1_3 = facts.api_version >= vk::API_VERSION_1_3;
-    let knows_size_control = core_1_3 || {
-        // SAFETY: the caller's promise.
-        let extensions = unsafe { instance.enumerate_device_extension_properties(device) }?;
-        extensions.iter().any(|one| one.extension_name_as_c_str() == Ok(ext::subgroup_size_control::NAME))
-    };
+    // SAFETY: the caller's promise.
+    let extensions = unsafe { instance.enumerate_device_extension_properties(device) }?;
+    let has = |wanted: &CStr| extensions.iter().any(|one| one.extension_name_as_c_str() == Ok(wanted));
+    let knows_size_control = core_1_3 || has(ext::subgroup_size_control::NAME);
 
     let mut driver = vk::PhysicalDeviceDriverProperties::default();
     let mut subgroup = vk::PhysicalDeviceSubgroupProperties::default();
@@ -159,12 +158,16 @@ unsafe fn read_newer_facts(
     let mut addresses = vk::PhysicalDeviceBufferDeviceAddressFeatures::default();
     let mut timelines = vk::PhysicalDeviceTimelineSemaphoreFeatures::default();
     let mut size_control = vk::PhysicalDeviceSubgroupSizeControlFeatures::default();
+    let mut clocks = vk::PhysicalDeviceShaderClockFeaturesKHR::default();
     let mut features = vk::PhysicalDeviceFeatures2::default()
         .push_next(&mut memory_model)
         .push_next(&mut addresses)
         .push_next(&mut timelines);
     if knows_size_control {
         features = features.push_next(&mut size_control);
+    }
+    if has(khr::shader_clock::NAME) {
+        features = features.push_next(&mut clocks);
     }
     // SAFETY: as for the properties.
     unsafe { instance.get_physical_device_features2(device, &mut features) };
@@ -192,6 +195,7 @@ unsafe fn read_newer_facts(
         buffer_device_address: addresses.buffer_device_address != vk::FALSE,
         timeline_semaphore: timelines.timeline_semaphore != vk::FALSE,
         shader_int64,
+        shader_device_clock: clocks.shader_device_clock != vk::FALSE,
     };
     Ok(())
 }
@@ -201,7 +205,7 @@ fn text(string: Result<&CStr, std::ffi::FromBytesUntilNulError>) -> String {
     string.map(|string| string.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-/// Creates a device with one queue and exactly the features that the kernels use.
+/// Creates a device with the queues of the plan and exactly the features that the kernels use.
 ///
 /// # Safety
 /// The physical device belongs to the instance, and the plan was made from its facts.
@@ -210,12 +214,18 @@ pub(super) unsafe fn create_device(
     device: vk::PhysicalDevice,
     plan: &DevicePlan,
 ) -> VkResult<ash::Device> {
-    let queues = [vk::DeviceQueueCreateInfo::default().queue_family_index(plan.queue_family).queue_priorities(&[1.0])];
-    let extensions: &[&'static CStr] = match plan.size_control {
-        SizeControl::Extension => &[ext::subgroup_size_control::NAME],
-        SizeControl::Core | SizeControl::Unavailable => &[],
+    let families = plan.queues();
+    let priorities = vec![1.0; families.iter().map(|(_, count)| *count).max().unwrap_or_default()];
+    let queue = |(family, count): &(u32, usize)| {
+        vk::DeviceQueueCreateInfo::default().queue_family_index(*family).queue_priorities(&priorities[..*count])
     };
-    let extensions = pointers(extensions);
+    let queues: Vec<_> = families.iter().map(queue).collect();
+    let wanted = [
+        (plan.size_control == SizeControl::Extension, ext::subgroup_size_control::NAME),
+        (plan.shader_clock, khr::shader_clock::NAME),
+    ];
+    let extensions: Vec<_> = wanted.into_iter().filter(|(wanted, _)| *wanted).map(|(_, name)| name).collect();
+    let extensions = pointers(&extensions);
     let mut memory_model = vk::PhysicalDeviceVulkanMemoryModelFeatures::default()
         .vulkan_memory_model(true)
         .vulkan_memory_model_device_scope(true);
@@ -224,6 +234,7 @@ pub(super) unsafe fn create_device(
     let mut sizes = vk::PhysicalDeviceSubgroupSizeControlFeatures::default()
         .subgroup_size_control(true)
         .compute_full_subgroups(true);
+    let mut clocks = vk::PhysicalDeviceShaderClockFeaturesKHR::default().shader_device_clock(true);
     let mut info = vk::DeviceCreateInfo::default()
         .queue_create_infos(&queues)
         .enabled_extension_names(&extensions)
@@ -232,6 +243,9 @@ pub(super) unsafe fn create_device(
         .push_next(&mut timelines);
     if plan.size_control != SizeControl::Unavailable {
         info = info.push_next(&mut sizes);
+    }
+    if plan.shader_clock {
+        info = info.push_next(&mut clocks);
     }
     // SAFETY: the caller's promises; the plan asks for nothing that the device does not have.
     unsafe { instance.create_device(device, &info, None) }

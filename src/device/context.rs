@@ -2,7 +2,7 @@
 
 use std::ffi::CStr;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use ash::ext::debug_utils;
 use ash::prelude::VkResult;
@@ -15,6 +15,7 @@ use super::facts::DeviceFacts;
 use super::instance::{Instance, ValidationLog, c_string};
 use super::loss::Loss;
 use super::plan::{DevicePlan, DeviceSelector, choose};
+use super::selftest::SelfTest;
 use crate::BackendError;
 
 const MIB: u64 = 1 << 20;
@@ -66,11 +67,15 @@ struct Shared {
     raw: ash::Device,
     instance: ash::Instance,
     queue: Mutex<vk::Queue>,
+    other_queue: Option<Mutex<vk::Queue>>,
     names: Option<debug_utils::Device>,
     loss: Loss,
     log: ValidationLog,
     /// Semaphores of dropped timelines; see [`Timeline`](super::Timeline).
     retired: Mutex<Vec<vk::Semaphore>>,
+    /// Held while the self-test runs: two at once would measure each other.
+    testing: Mutex<()>,
+    self_test: OnceLock<Result<SelfTest, BackendError>>,
     allocator: Mutex<Allocator>,
     /// Destroys the device and then the instance; `None` if both are somebody else's.
     _owned: Option<(OwnedDevice, Instance)>,
@@ -108,16 +113,21 @@ impl Device {
         let raw = unsafe { chains::create_device(instance.raw(), physical, &plan) }
             .map_err(|result| BackendError::vulkan("vkCreateDevice", result))?;
         let owned_device = OwnedDevice(raw.clone());
-        // SAFETY: the device was created with one queue of this family.
+        // SAFETY: the device was created with the plan's queues, this one among them.
         let queue = unsafe { raw.get_device_queue(plan.queue_family, 0) };
+        // SAFETY: as above.
+        let other_queue = plan.other_queue.map(|slot| unsafe { raw.get_device_queue(slot.family, slot.index) });
         let shared = Shared {
             facts: facts.clone(),
             physical,
             queue: Mutex::new(queue),
+            other_queue: other_queue.map(Mutex::new),
             names: instance.names(&raw),
             loss: Loss::default(),
             log: instance.log().clone(),
             retired: Mutex::default(),
+            testing: Mutex::default(),
+            self_test: OnceLock::new(),
             allocator: Mutex::new(allocator(instance.raw(), &raw, physical)?),
             instance: instance.raw().clone(),
             raw,
@@ -127,6 +137,9 @@ impl Device {
         let device = Self(Arc::new(shared));
         device.name(device.raw().handle(), &options.application_name);
         device.name(queue, "taskring slices");
+        if let Some(queue) = other_queue {
+            device.name(queue, "taskring other queue");
+        }
         tracing::info!(device = %device.description(), validation, "created a device");
         Ok(device)
     }
@@ -179,6 +192,30 @@ impl Device {
         self.0.plan.queue_family
     }
 
+    /// The family of the queue that [`Device::submit_on_other_queue`] submits to, if there is one.
+    #[must_use]
+    pub fn other_queue_family(&self) -> Option<u32> {
+        self.0.plan.other_queue.map(|slot| slot.family)
+    }
+
+    /// What the device was found to do: [`SelfTest::run`] on the first call, its outcome from then on, for all clones.
+    /// Calls that come while it runs wait for it.
+    ///
+    /// # Errors
+    /// As [`SelfTest::run`]. A [`BackendError::Timeout`] is for good, since the kernel may still be there; after
+    /// any other error but device loss the next call tries again.
+    pub fn self_test(&self) -> Result<&SelfTest, BackendError> {
+        let _alone = lock(&self.0.testing);
+        let kept = match self.0.self_test.get() {
+            Some(kept) => kept,
+            None => match SelfTest::run(self) {
+                outcome @ (Ok(_) | Err(BackendError::Timeout { .. })) => self.0.self_test.get_or_init(|| outcome),
+                Err(error) => return Err(error),
+            },
+        };
+        kept.as_ref().map_err(Clone::clone)
+    }
+
     /// What the validation layer said. It may be kept longer than the device.
     #[must_use]
     pub fn validation_log(&self) -> &ValidationLog {
@@ -217,8 +254,45 @@ impl Device {
         wait: Option<(vk::Semaphore, u64)>,
         signal: Option<(vk::Semaphore, u64)>,
     ) -> Result<(), BackendError> {
+        // SAFETY: the caller's promises.
+        unsafe { self.submit_to(&self.0.queue, command_buffers, wait, signal) }
+    }
+
+    /// As [`Device::submit`], to a queue that no slice runs on, and with no order between the two but what the
+    /// semaphores say. It is there to see what slices cost other queues, in the self-test and in benchmarks, and for
+    /// what must not stand behind a slice, such as carrying semaphore values.
+    ///
+    /// # Safety
+    /// As for [`Device::submit`], with command buffers recorded for [`Device::other_queue_family`]. If that is another
+    /// family, buffers that both queues use need an ownership transfer wherever their contents are to be kept.
+    ///
+    /// # Errors
+    /// [`BackendError::NoOtherQueue`] if the plan has none, [`BackendError::DeviceLost`] or [`BackendError::Vulkan`];
+    /// then nothing was submitted.
+    pub unsafe fn submit_on_other_queue(
+        &self,
+        command_buffers: &[vk::CommandBuffer],
+        wait: Option<(vk::Semaphore, u64)>,
+        signal: Option<(vk::Semaphore, u64)>,
+    ) -> Result<(), BackendError> {
+        let queue = self.0.other_queue.as_ref().ok_or(BackendError::NoOtherQueue)?;
+        // SAFETY: the caller's promises.
+        unsafe { self.submit_to(queue, command_buffers, wait, signal) }
+    }
+
+    /// Submits to a queue of this device.
+    ///
+    /// # Safety
+    /// As for [`Device::submit`], with command buffers recorded for the family of this queue.
+    unsafe fn submit_to(
+        &self,
+        queue: &Mutex<vk::Queue>,
+        command_buffers: &[vk::CommandBuffer],
+        wait: Option<(vk::Semaphore, u64)>,
+        signal: Option<(vk::Semaphore, u64)>,
+    ) -> Result<(), BackendError> {
         self.check()?;
-        let queue = lock(&self.0.queue);
+        let queue = lock(queue);
         // SAFETY: the caller's promises; the queue is locked until the call returns.
         let submitted = unsafe { chains::submit(self.raw(), *queue, command_buffers, wait, signal) };
         submitted.map_err(|result| self.fail("vkQueueSubmit", result))

@@ -81,6 +81,8 @@ pub struct FeatureFacts {
     pub timeline_semaphore: bool,
     /// `shaderInt64`. taskring does without; ops that want it have to look.
     pub shader_int64: bool,
+    /// `shaderDeviceClock`; a device without `VK_KHR_shader_clock` has none. taskring does without.
+    pub shader_device_clock: bool,
 }
 
 /// One memory type.

@@ -35,6 +35,6 @@ pub use facts::{
 pub use instance::ValidationLog;
 pub use mapped::{Mapped, store_fence};
 pub use memory::{Buffer, BufferDesc, MemoryKind};
-pub use plan::{DevicePlan, DeviceSelector, SizeControl, choose, plan};
+pub use plan::{DevicePlan, DeviceSelector, QueueSlot, SizeControl, choose, plan};
 pub use selftest::{BadRecord, Loops, MemoryClass, MemoryOutcome, Probe, Residency, RoundTrip, SelfTest};
 pub use timeline::Timeline;

@@ -2,7 +2,7 @@
 
 use ash::vk;
 
-use super::facts::{DeviceFacts, version};
+use super::facts::{DeviceFacts, QueueFamilyFacts, version};
 use crate::error::Rejection;
 
 /// Subgroup sizes that the scheduler is written for.
@@ -29,6 +29,15 @@ pub enum SizeControl {
     Core,
 }
 
+/// One queue of a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueSlot {
+    /// Its family.
+    pub family: u32,
+    /// Its index among the family's queues.
+    pub index: u32,
+}
+
 /// How taskring runs on a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DevicePlan {
@@ -37,12 +46,31 @@ pub struct DevicePlan {
     /// A family with compute and without graphics, if there is one: its queues run beside the engine's frames instead
     /// of between them. Otherwise the first family with compute.
     pub queue_family: u32,
+    /// A second queue with compute, where the device has one: to see what slices cost the queues beside theirs.
+    ///
+    /// Of another family if possible, best of one with graphics: such a queue is what an engine draws on. Otherwise
+    /// the second queue of the slices' own family.
+    pub other_queue: Option<QueueSlot>,
     /// The subgroup size of every kernel: the number of lanes of a worker.
     pub subgroup_size: u32,
     /// The size that pipelines ask for, with full subgroups; `None` where the device cannot be told.
     pub required_subgroup_size: Option<u32>,
     /// What has to be enabled for that.
     pub size_control: SizeControl,
+    /// Whether kernels may read the device's clock (`shaderDeviceClock`), which all its invocations share. Nothing
+    /// needs it, and the subgroup clock is not enabled.
+    pub shader_clock: bool,
+}
+
+impl DevicePlan {
+    /// The families that the device is made with, each once, with the number of its queues.
+    pub(super) fn queues(&self) -> Vec<(u32, usize)> {
+        match self.other_queue {
+            None => vec![(self.queue_family, 1)],
+            Some(other) if other.family == self.queue_family => vec![(self.queue_family, 2)],
+            Some(other) => vec![(self.queue_family, 1), (other.family, 1)],
+        }
+    }
 }
 
 /// Which device to take.
@@ -120,7 +148,14 @@ pub fn plan(facts: &DeviceFacts) -> Result<DevicePlan, Vec<String>> {
             let size_control = size_control(facts);
             let subgroup_size = subgroup_size(facts, size_control);
             let required_subgroup_size = (size_control != SizeControl::Unavailable).then_some(subgroup_size);
-            Ok(DevicePlan { queue_family, subgroup_size, required_subgroup_size, size_control })
+            Ok(DevicePlan {
+                queue_family,
+                other_queue: other_queue(facts, queue_family),
+                subgroup_size,
+                required_subgroup_size,
+                size_control,
+                shader_clock: facts.features.shader_device_clock,
+            })
         }
         _ => Err(missing),
     }
@@ -212,13 +247,25 @@ fn subgroup_size(facts: &DeviceFacts, size_control: SizeControl) -> u32 {
     }
 }
 
+/// The families that have queues with all of these abilities, and their indices.
+fn families(facts: &DeviceFacts, wanted: vk::QueueFlags) -> impl Iterator<Item = (u32, &QueueFamilyFacts)> {
+    (0u32..).zip(&facts.queue_families).filter(move |(_, family)| family.count > 0 && family.flags.contains(wanted))
+}
+
 fn queue_family(facts: &DeviceFacts) -> Option<u32> {
-    let find = |unwanted: vk::QueueFlags| {
-        facts.queue_families.iter().position(|family| {
-            family.count > 0 && family.flags.contains(vk::QueueFlags::COMPUTE) && !family.flags.intersects(unwanted)
-        })
-    };
-    find(vk::QueueFlags::GRAPHICS).or_else(|| find(vk::QueueFlags::empty())).and_then(|index| index.try_into().ok())
+    let compute = || families(facts, vk::QueueFlags::COMPUTE);
+    let dedicated = compute().find(|(_, family)| !family.flags.contains(vk::QueueFlags::GRAPHICS));
+    dedicated.or_else(|| compute().next()).map(|(index, _)| index)
+}
+
+fn other_queue(facts: &DeviceFacts, slices: u32) -> Option<QueueSlot> {
+    let (compute, graphics) = (vk::QueueFlags::COMPUTE, vk::QueueFlags::GRAPHICS);
+    let elsewhere = |wanted| families(facts, wanted).map(|(family, _)| family).find(|family| *family != slices);
+    let beside = || families(facts, compute).any(|(family, facts)| family == slices && facts.count > 1);
+    match elsewhere(compute | graphics).or_else(|| elsewhere(compute)) {
+        Some(family) => Some(QueueSlot { family, index: 0 }),
+        None => beside().then_some(QueueSlot { family: slices, index: 1 }),
+    }
 }
 
 #[cfg(test)]

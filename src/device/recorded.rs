@@ -53,6 +53,7 @@ pub(crate) fn lavapipe() -> DeviceFacts {
             buffer_device_address: true,
             timeline_semaphore: true,
             shader_int64: true,
+            shader_device_clock: true,
         },
         memory_types: vec![MemoryTypeFacts {
             properties: Memory::DEVICE_LOCAL | Memory::HOST_VISIBLE | Memory::HOST_COHERENT | Memory::HOST_CACHED,
@@ -74,7 +75,7 @@ pub(crate) fn lavapipe() -> DeviceFacts {
     }
 }
 
-/// The other CPU driver: subgroups of 4, no 64-bit integers, small workgroups.
+/// The other CPU driver: subgroups of 4, no 64-bit integers, no clock, small workgroups.
 pub(crate) fn swiftshader() -> DeviceFacts {
     let like = lavapipe();
     DeviceFacts {
@@ -85,7 +86,7 @@ pub(crate) fn swiftshader() -> DeviceFacts {
         api_version: vk::make_api_version(0, 1, 3, 0),
         queue_families: vec![family(vk::QueueFlags::GRAPHICS | vk::QueueFlags::COMPUTE | vk::QueueFlags::TRANSFER, 1)],
         subgroup: SubgroupFacts { size: 4, min_size: 4, max_size: 4, ..like.subgroup },
-        features: FeatureFacts { shader_int64: false, ..like.features },
+        features: FeatureFacts { shader_int64: false, shader_device_clock: false, ..like.features },
         limits: LimitFacts { max_workgroup_invocations: 256, max_push_constant_bytes: 128, ..like.limits },
         ..like
     }

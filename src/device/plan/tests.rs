@@ -12,9 +12,11 @@ fn reasons(facts: &DeviceFacts) -> Vec<String> {
 fn a_gpu_with_a_dedicated_compute_family_gets_it_and_its_own_subgroup_size() {
     let expected = DevicePlan {
         queue_family: 2,
+        other_queue: Some(QueueSlot { family: 0, index: 0 }),
         subgroup_size: 32,
         required_subgroup_size: Some(32),
         size_control: SizeControl::Core,
+        shader_clock: true,
     };
     assert_eq!(plan(&recorded::h100()), Ok(expected));
 }
@@ -23,9 +25,11 @@ fn a_gpu_with_a_dedicated_compute_family_gets_it_and_its_own_subgroup_size() {
 fn a_cpu_driver_gets_its_only_family() {
     let expected = DevicePlan {
         queue_family: 0,
+        other_queue: None,
         subgroup_size: 8,
         required_subgroup_size: Some(8),
         size_control: SizeControl::Core,
+        shader_clock: true,
     };
     assert_eq!(plan(&recorded::lavapipe()), Ok(expected));
 }
@@ -89,6 +93,34 @@ fn without_a_dedicated_compute_family_the_first_one_with_compute_is_taken() {
     let first = facts.queue_families.iter().position(|family| family.flags.contains(vk::QueueFlags::COMPUTE));
     assert!(first > Some(0));
     assert_eq!(plan(&facts).ok().map(|plan| plan.queue_family as usize), first);
+}
+
+/// The second queue of an H100 with these queue families only, and the queues that the device is made with.
+fn queues(families: &[(vk::QueueFlags, u32)]) -> (Option<QueueSlot>, Vec<(u32, usize)>) {
+    let families =
+        families.iter().map(|(flags, count)| QueueFamilyFacts { flags: *flags, count: *count, ..<_>::default() });
+    let plan = plan(&DeviceFacts { queue_families: families.collect(), ..recorded::h100() }).expect("acceptable");
+    (plan.other_queue, plan.queues())
+}
+
+#[test]
+fn the_second_queue_is_of_another_family_best_one_with_graphics_and_otherwise_beside_the_first() {
+    let (compute, graphics) = (vk::QueueFlags::COMPUTE, vk::QueueFlags::GRAPHICS);
+    let (both, copy) = (compute | graphics, vk::QueueFlags::TRANSFER);
+    let slot = |family, index| Some(QueueSlot { family, index });
+    let apart = |first, second| vec![(first, 1), (second, 1)];
+    assert_eq!(queues(&[(both, 16), (copy, 2), (compute, 8), (copy, 7)]), (slot(0, 0), apart(2, 0)));
+    assert_eq!(queues(&[(compute, 1), (compute, 1), (both, 1)]), (slot(2, 0), apart(0, 2)));
+    assert_eq!(queues(&[(compute, 2), (compute, 1)]), (slot(1, 0), apart(0, 1)));
+    assert_eq!(queues(&[(copy, 2), (both, 2)]), (slot(1, 1), vec![(1, 2)]));
+    assert_eq!(queues(&[(compute, 2), (graphics, 1), (both, 0)]), (slot(0, 1), vec![(0, 2)]));
+    assert_eq!(queues(&[(both, 1), (copy, 2), (graphics, 1)]), (None, vec![(0, 1)]));
+}
+
+#[test]
+fn the_clock_is_planned_where_it_is_and_missed_nowhere() {
+    assert_eq!(plan(&recorded::h100()).map(|plan| plan.shader_clock), Ok(true));
+    assert_eq!(plan(&recorded::swiftshader()).map(|plan| plan.shader_clock), Ok(false));
 }
 
 #[test]

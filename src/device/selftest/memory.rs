@@ -36,6 +36,11 @@ impl MemoryClass {
         }
     }
 
+    /// The class of memory with these properties; `None` if a host and a kernel do not share it.
+    pub(crate) fn of(properties: vk::MemoryPropertyFlags) -> Option<Self> {
+        Self::ALL.into_iter().find(|class| properties & KNOWN == class.properties())
+    }
+
     /// Which types of a device are of this class.
     fn types(self, facts: &DeviceFacts) -> impl Iterator<Item = u32> {
         let all = (0u32..).zip(&facts.memory_types);
@@ -138,6 +143,12 @@ mod tests {
     fn each_memory_type_that_the_host_can_share_is_of_one_class() {
         assert_eq!(types(&recorded::h100()), [vec![4], vec![], vec![2], vec![3]]);
         assert_eq!(types(&recorded::lavapipe()), [vec![], vec![0], vec![], vec![]]);
+    }
+
+    #[test]
+    fn each_class_is_that_of_its_properties() {
+        assert!(MemoryClass::ALL.into_iter().all(|class| MemoryClass::of(class.properties()) == Some(class)));
+        assert_eq!(MemoryClass::of(vk::MemoryPropertyFlags::DEVICE_LOCAL), None);
     }
 
     #[test]

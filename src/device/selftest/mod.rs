@@ -13,6 +13,7 @@
 mod memory;
 mod outcome;
 mod probe;
+mod queue;
 mod residency;
 #[cfg(test)]
 mod tests;
@@ -57,8 +58,9 @@ const ANSWERED: u64 = REPORT + 4 * 64;
 const ANSWER: u64 = REPORT + 4 * 65;
 
 impl SelfTest {
-    /// Runs all probes on a device, one after the other, on its compute queue. Takes some tenths of a second, and longest where the answers are no.
-    /// Nothing else should run on that queue meanwhile: it would look like a slow device.
+    /// Runs all probes on a device, one after the other, on the slices' queue, one of them with a look at the other queue. Takes some tenths of a
+    /// second, and longest where the answers are no. Nothing else should run on these queues meanwhile: it would look like a slow device.
+    /// [`Device::self_test`] keeps the outcome.
     ///
     /// # Errors
     /// [`BackendError::Timeout`] if a kernel does not end by itself in its time: the device is not to be used any more, nor can it be
@@ -91,17 +93,27 @@ fn run(harness: &Harness, memories: &[SharedMemory]) -> Result<SelfTest, Backend
         windows.push(window);
     }
     let mut round_trip = Probe::NotMeasured("there is no memory in which both see each other".into());
-    if let Some(report) = best_report(&memory).and_then(|class| memories.iter().find(|shared| shared.class == class)) {
+    let mut other_queue = Probe::NotMeasured(match harness.has_other_queue() {
+        true => "the host cannot tell when a kernel runs".into(),
+        false => "the device has one queue".into(),
+    });
+    let best = best_report(&memory);
+    if let Some((report, window)) = memories.iter().zip(&windows).find(|(shared, _)| Some(shared.class) == best) {
+        // Without a mailbox the kernel ends by its bound.
+        let mut working = Talk { harness, mailbox: report, report, window: *window };
         for ((shared, outcome), window) in memories.iter().zip(&mut memory).zip(&windows) {
             let talk = Talk { harness, mailbox: shared, report, window: *window };
             outcome.mailbox = talk.host_to_kernel()?;
             // The classes come in order of preference, so the first that works is the one that will be used.
             if outcome.mailbox.is_yes() && round_trip.measured().is_none() {
                 round_trip = talk.round_trip()?;
+                working = talk;
             }
         }
+        if harness.has_other_queue() {
+            other_queue = working.other_queue()?;
+        }
     }
-    let other_queue = Probe::NotMeasured("the device has one queue".into());
     let workgroups = workgroups(harness)?;
     let longest_us = u64::try_from(harness.longest().as_micros()).unwrap_or(u64::MAX);
     Ok(SelfTest { memory, workgroups, loops, other_queue, round_trip, longest_us })
@@ -292,6 +304,18 @@ impl Talk<'_> {
             }
         }
         Ok(Probe::NotMeasured(format!("it broke off after {} of {rounds} rounds", times.len())))
+    }
+
+    /// Does the other queue advance while the kernel runs? A message lets the kernel go when that is known.
+    fn other_queue(&self) -> Result<Probe<bool>, BackendError> {
+        attempts(self.harness, self.window, || {
+            let advances = self.with(1, |running| {
+                let advances = self.harness.other_queue_advances(running)?;
+                self.ask(running, 1)?;
+                Ok(advances)
+            })?;
+            Ok(advances.unwrap_or(false))
+        })
     }
 }
 

@@ -114,7 +114,7 @@ pub struct SelfTest {
     pub workgroups: Probe<u32>,
     /// Where the driver ends loops.
     pub loops: Probe<Loops>,
-    /// Whether another queue advances while a kernel runs.
+    /// Whether the device's other queue runs a kernel from beginning to end while one runs on the slices' queue.
     pub other_queue: Probe<bool>,
     /// The round trip through the best mailbox and the best report.
     pub round_trip: Probe<RoundTrip>,

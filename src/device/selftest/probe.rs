@@ -1,4 +1,5 @@
-//! The harness that every probe runs in: one dispatch, a host that talks to it, and an end that is waited for with a bound.
+//! The harness that every probe runs in: one dispatch, a host that talks to it, and an end that is waited for with a bound; on the other queue
+//! one more, if the host submits it.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -6,10 +7,10 @@ use std::time::{Duration, Instant};
 use ash::vk;
 use bytemuck::{Pod, Zeroable};
 
+use super::queue::Queue;
 use crate::BackendError;
 use crate::device::context::{Device, PipelineDesc};
 use crate::device::memory::{Buffer, BufferDesc, MemoryKind};
-use crate::device::timeline::Timeline;
 
 /// The longest that any probe may take on a device, from its submission to its end. The kernels bound themselves to about a tenth of it, so this
 /// is met only by a driver that keeps a kernel beyond its own end.
@@ -25,7 +26,7 @@ const SPIN: Duration = Duration::from_micros(50);
 const REACHED_THE_END: u32 = 0x600d;
 /// Words of a result.
 const RESULT_WORDS: usize = 16;
-const RESULT_BYTES: u64 = 4 * RESULT_WORDS as u64;
+pub(super) const RESULT_BYTES: u64 = 4 * RESULT_WORDS as u64;
 
 /// The kernels, compiled and committed beside their sources.
 const SPIRV: [(&str, &[u8]); 3] = [
@@ -41,6 +42,9 @@ pub(super) enum Kernel {
     Together = 1,
     Loop = 2,
 }
+
+/// The one that runs on the other queue.
+const BESIDE: Kernel = Kernel::Loop;
 
 /// The push constants of every kernel, as `probe.glsl` has them.
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
@@ -69,26 +73,17 @@ pub(super) struct Harness {
     device: Device,
     layout: vk::PipelineLayout,
     pipelines: [vk::Pipeline; SPIRV.len()],
-    pool: vk::CommandPool,
-    commands: vk::CommandBuffer,
-    progress: Timeline,
-    submitted: Cell<u64>,
-    /// A submission was not seen to end: its objects may not be destroyed, and nothing may be submitted after it.
-    stuck: Cell<bool>,
+    slices: Queue,
+    other: Option<Queue>,
     longest: Cell<Duration>,
-    scratch: Buffer,
     result: Buffer,
 }
 
 impl Harness {
     pub(super) fn new(device: &Device) -> Result<Self, BackendError> {
-        let buffer = |name, kind| {
-            let usage = vk::BufferUsageFlags::empty();
-            device.allocate(BufferDesc { name, bytes: RESULT_BYTES, kind, usage })
-        };
-        let scratch = buffer("taskring probe scratch", MemoryKind::Private)?;
-        let result = buffer("taskring probe result", MemoryKind::Report)?;
-        let progress = Timeline::new(device, "taskring probes", 0)?;
+        let (name, usage) = ("taskring probe result", vk::BufferUsageFlags::empty());
+        let result = device.allocate(BufferDesc { name, bytes: RESULT_BYTES, kind: MemoryKind::Report, usage })?;
+        let (slices, other) = (Queue::of_slices(device)?, Queue::other(device)?);
         let bytes = size_of::<Push>() as u32;
         let range = [vk::PushConstantRange::default().stage_flags(vk::ShaderStageFlags::COMPUTE).size(bytes)];
         let info = vk::PipelineLayoutCreateInfo::default().push_constant_ranges(&range);
@@ -100,28 +95,14 @@ impl Harness {
             device: device.clone(),
             layout,
             pipelines: Default::default(),
-            pool: vk::CommandPool::null(),
-            commands: vk::CommandBuffer::null(),
-            progress,
-            submitted: Cell::new(0),
-            stuck: Cell::new(false),
+            slices,
+            other,
             longest: Cell::default(),
-            scratch,
             result,
         };
         for (index, (name, spirv)) in SPIRV.iter().enumerate() {
             harness.pipelines[index] = harness.pipeline(name, spirv)?;
         }
-        let info = vk::CommandPoolCreateInfo::default()
-            .flags(vk::CommandPoolCreateFlags::RESET_COMMAND_BUFFER)
-            .queue_family_index(device.queue_family());
-        // SAFETY: the info is complete and the family is the device's own.
-        let pool = unsafe { device.raw().create_command_pool(&info, None) };
-        harness.pool = device.created("vkCreateCommandPool", "taskring probes", pool)?;
-        let info = vk::CommandBufferAllocateInfo::default().command_pool(harness.pool).command_buffer_count(1);
-        // SAFETY: the pool was just made and nobody else uses it.
-        let commands = unsafe { device.raw().allocate_command_buffers(&info) };
-        harness.commands = commands.map_err(|result| device.fail("vkAllocateCommandBuffers", result))?[0];
         Ok(harness)
     }
 
@@ -152,15 +133,21 @@ impl Harness {
         self.longest.get()
     }
 
-    /// Whether a kernel may still be running. Then everything that it uses must be leaked.
+    /// Whether a kernel may still be running, on either queue. Then everything that it uses must be leaked.
     pub(super) fn is_stuck(&self) -> bool {
-        self.stuck.get()
+        self.slices.is_pending() || self.other.as_ref().is_some_and(Queue::is_pending)
+    }
+
+    /// Whether there is another queue to see.
+    pub(super) fn has_other_queue(&self) -> bool {
+        self.other.is_some()
     }
 
     /// Runs `workgroups` of a kernel, and `host` beside it; returns what `host` returned and what the kernel left.
     ///
     /// # Errors
-    /// [`BackendError::Timeout`] if the kernel does not end within the limit: then the harness is stuck. Other errors as Vulkan has them.
+    /// [`BackendError::Timeout`] if the kernel, or what `host` submitted beside it, does not end within the limit: then the harness is stuck.
+    /// Other errors as Vulkan has them.
     pub(super) fn run<T>(
         &self,
         kernel: Kernel,
@@ -168,29 +155,17 @@ impl Harness {
         push: Push,
         host: impl FnOnce(&Running<'_>) -> Result<T, BackendError>,
     ) -> Result<(T, Ended), BackendError> {
-        self.record(kernel, workgroups, Push { result: self.scratch.address(), ..push })?;
-        let value = self.submitted.get() + 1;
+        self.record(kernel, workgroups, push)?;
         let start = Instant::now();
-        // SAFETY: the handles are alive and recorded for this family, the value is the next of a timeline that only this function signals, and
-        // what the commands use is kept until their end is seen below, or leaked.
-        unsafe { self.device.submit(&[self.commands], None, Some((self.progress.raw(), value))) }?;
-        self.submitted.set(value);
-        // Until the opposite is seen.
-        self.stuck.set(true);
-        let running = Running { progress: &self.progress, value, deadline: start + HOST_LIMIT, yields: self.is_cpu() };
+        self.slices.submit()?;
+        let running = Running { queue: &self.slices, deadline: start + HOST_LIMIT, yields: self.is_cpu() };
         let limit = if self.is_cpu() { LIMIT_ON_CPU } else { LIMIT };
         let told = host(&running);
-        let ended = self.progress.wait(value, (start + limit).saturating_duration_since(Instant::now()));
+        let ended = self.slices.see_end(kernel, start, limit);
         let took = start.elapsed();
-        // The objects of a lost device may be destroyed.
-        self.stuck.set(!matches!(ended, Ok(true) | Err(BackendError::DeviceLost { .. })));
-        if !ended? {
-            return Err(BackendError::Timeout {
-                wanted: format!("the self-test's {kernel:?} kernel to end by itself"),
-                reached: "it still runs".into(),
-                waited_ms: took.as_millis() as u64,
-            });
-        }
+        // Whatever became of the kernel: this is seen to end too, or known to be stuck.
+        let beside = self.other.as_ref().map_or(Ok(()), |other| other.see_end(BESIDE, start, limit));
+        ended.and(beside)?;
         self.longest.set(self.longest.get().max(took));
         let mapped = self.result.mapped();
         let mapped = mapped.ok_or_else(|| BackendError::Protocol { what: "a report buffer is not mapped".into() })?;
@@ -198,14 +173,22 @@ impl Harness {
         Ok((told?, Ended { result: (result[0] == REACHED_THE_END).then_some(result), took }))
     }
 
+    /// Submits a kernel of one turn to the other queue: does it end while the one on the slices' queue is running?
+    pub(super) fn other_queue_advances(&self, running: &Running<'_>) -> Result<bool, BackendError> {
+        let Some(other) = &self.other else { return Ok(false) };
+        other.begin()?;
+        self.dispatch(other, BESIDE, 1, Push { count: 1, bound: 1, ..Push::default() });
+        other.submit()?;
+        // In this order: a kernel that has not ended yet had not ended before.
+        Ok(running.until(|| other.has_ended())? && !running.queue.has_ended()?)
+    }
+
     /// Records: clear the result, run the kernel, copy the result to where the host can read it.
     fn record(&self, kernel: Kernel, workgroups: u32, push: Push) -> Result<(), BackendError> {
         use vk::{AccessFlags as Access, PipelineStageFlags as Stage};
-        let (raw, commands, device) = (self.device.raw(), self.commands, &self.device);
-        let info = vk::CommandBufferBeginInfo::default().flags(vk::CommandBufferUsageFlags::ONE_TIME_SUBMIT);
-        // SAFETY: the command buffer is not pending: `run` waits for each submission. Beginning resets it.
-        let begun = unsafe { raw.begin_command_buffer(commands, &info) };
-        begun.map_err(|result| device.fail("vkBeginCommandBuffer", result))?;
+        let (raw, queue) = (self.device.raw(), &self.slices);
+        let commands = queue.commands;
+        queue.begin()?;
         let barrier = |from: (Stage, Access), to: (Stage, Access)| {
             let memory = [vk::MemoryBarrier::default().src_access_mask(from.1).dst_access_mask(to.1)];
             // SAFETY: the command buffer is being recorded, outside of any render pass, and the stages are ones of a compute queue.
@@ -217,34 +200,36 @@ impl Harness {
         let transfer = (Stage::TRANSFER, Access::TRANSFER_READ | Access::TRANSFER_WRITE);
         barrier(transfer, transfer);
         // SAFETY: the buffer is alive and has transfer usage.
-        unsafe { raw.cmd_fill_buffer(commands, self.scratch.raw(), 0, vk::WHOLE_SIZE, 0) };
+        unsafe { raw.cmd_fill_buffer(commands, queue.scratch.raw(), 0, vk::WHOLE_SIZE, 0) };
         barrier(transfer, shader);
-        let pipeline = self.pipelines[kernel as usize];
-        // SAFETY: the pipeline is a compute pipeline of this device.
+        self.dispatch(queue, kernel, workgroups, push);
+        barrier(shader, transfer);
+        let region = [vk::BufferCopy::default().size(RESULT_BYTES)];
+        // SAFETY: both buffers are alive, have transfer usage and room for the region.
+        unsafe { raw.cmd_copy_buffer(commands, queue.scratch.raw(), self.result.raw(), &region) };
+        barrier((Stage::TRANSFER | Stage::COMPUTE_SHADER, transfer.1 | shader.1), (Stage::HOST, Access::HOST_READ));
+        Ok(())
+    }
+
+    /// Records a kernel, its result going to the queue's own memory.
+    fn dispatch(&self, queue: &Queue, kernel: Kernel, workgroups: u32, push: Push) {
+        let (raw, commands, pipeline) = (self.device.raw(), queue.commands, self.pipelines[kernel as usize]);
+        let push = Push { result: queue.scratch.address(), ..push };
+        // SAFETY: the command buffer is being recorded, and the pipeline is a compute pipeline of this device.
         unsafe { raw.cmd_bind_pipeline(commands, vk::PipelineBindPoint::COMPUTE, pipeline) };
         let (stage, bytes) = (vk::ShaderStageFlags::COMPUTE, bytemuck::bytes_of(&push));
         // SAFETY: the layout has a range of these bytes for this stage.
         unsafe { raw.cmd_push_constants(commands, self.layout, stage, 0, bytes) };
-        // SAFETY: a pipeline is bound, its push constants are set, and their addresses are of memory that is kept until the kernel's end.
+        // SAFETY: a pipeline is bound, its push constants are set, and the addresses that it uses are of memory that is kept until its end.
         unsafe { raw.cmd_dispatch(commands, workgroups, 1, 1) };
-        barrier(shader, transfer);
-        let region = [vk::BufferCopy::default().size(RESULT_BYTES)];
-        // SAFETY: both buffers are alive, have transfer usage and room for the region.
-        unsafe { raw.cmd_copy_buffer(commands, self.scratch.raw(), self.result.raw(), &region) };
-        barrier((Stage::TRANSFER | Stage::COMPUTE_SHADER, transfer.1 | shader.1), (Stage::HOST, Access::HOST_READ));
-        // SAFETY: it is in the recording state since above.
-        let ended = unsafe { raw.end_command_buffer(commands) };
-        ended.map_err(|result| device.fail("vkEndCommandBuffer", result))
     }
 }
 
 impl Drop for Harness {
     fn drop(&mut self) {
         let raw = self.device.raw();
-        // SAFETY: every submission has ended, or this value is leaked; nobody else has these handles. The same for each call below.
-        unsafe { raw.destroy_command_pool(self.pool, None) };
         for pipeline in self.pipelines {
-            // SAFETY: as above.
+            // SAFETY: every submission has ended, or this value is leaked; nobody else has the pipeline.
             unsafe { raw.destroy_pipeline(pipeline, None) };
         }
         // SAFETY: as above.
@@ -254,8 +239,7 @@ impl Drop for Harness {
 
 /// A kernel that was submitted and may be running.
 pub(super) struct Running<'a> {
-    progress: &'a Timeline,
-    value: u64,
+    queue: &'a Queue,
     /// When the host gives up, with time left for the kernel to end.
     deadline: Instant,
     /// Whether the host's polling would take cycles from the driver's threads.
@@ -278,7 +262,7 @@ impl Running<'_> {
             if self.yields && began.elapsed() > SPIN {
                 std::thread::sleep(SPIN);
             }
-            if self.progress.value()? >= self.value || Instant::now() > self.deadline {
+            if self.queue.has_ended()? || Instant::now() > self.deadline {
                 // The answer to the last message comes with the kernel's end.
                 return seen();
             }

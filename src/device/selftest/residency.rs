@@ -15,7 +15,8 @@ pub enum Residency {
         mailbox: MemoryClass,
         /// The memory that reports should be in.
         report: MemoryClass,
-        /// The most workgroups that are known to make progress together. A runtime may launch more if none of them waits for another.
+        /// The most workgroups that are known to make progress together, 0 if none was tried. A runtime may launch more if none of them waits
+        /// for another.
         workgroups: u32,
         /// What spoke for it, in sentences.
         reasons: Vec<String>,
@@ -79,6 +80,21 @@ impl Residency {
                 Self::Live { mailbox, report, workgroups, reasons }
             }
             _ => Self::Boundary { turn_limit, reasons: against },
+        }
+    }
+
+    /// Whether slices read their mailbox while they run.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        matches!(self, Self::Live { .. })
+    }
+
+    /// The most turns that a slice may plan, where the driver cuts loops.
+    #[must_use]
+    pub fn turn_limit(&self) -> Option<u32> {
+        match self {
+            Self::Live { .. } => None,
+            Self::Boundary { turn_limit, .. } => *turn_limit,
         }
     }
 
