@@ -4,12 +4,12 @@
 // The epoch of a timeline as (low, high); false if the host was writing it, and the caller looks again next turn. Loads in the opposite
 // order of the writer's stores, each fenced from the next: pairs with the release stores of the host's epoch writer.
 bool tr_epoch(uint timeline, out uvec2 epoch) {
-    uint word = timeline * 4u;
-    epoch.y = tr_load(tr_push.epochs, word + 1u);
+    uint word = TR_BELL_WORDS + timeline * 4u;
+    epoch.y = tr_load(tr_push.bell, word + 1u);
     tr_acquire();
-    epoch.x = tr_load(tr_push.epochs, word);
+    epoch.x = tr_load(tr_push.bell, word);
     tr_acquire();
-    return tr_load(tr_push.epochs, word + 2u) == epoch.y;
+    return tr_load(tr_push.bell, word + 2u) == epoch.y;
 }
 
 bool tr_reached(uvec2 epoch, uvec2 target) {
@@ -40,6 +40,25 @@ bool tr_hang(uint list, uint slot) {
     return tr_compare_exchange(tr_push.wheel, list, head, slot) == head;
 }
 
+// Index of a timeline's WakeState in the control words.
+uint tr_wake_word(uint timeline) {
+    return TR_CONTROL_WAKES + timeline * 4u;
+}
+
+// Says that a waiter hangs where its waker may have looked already.
+void tr_set_dirty(uint timeline) {
+    tr_release(); // pairs with the tr_acquire in tr_take_dirty
+    if (tr_exchange(tr_push.control, tr_wake_word(timeline) + 3u, 1u) == 0u) tr_add(tr_push.control, TR_CONTROL_DIRTY, 1u);
+}
+
+// Whether somebody said so since the last time.
+bool tr_take_dirty(uint timeline) {
+    bool dirty = tr_exchange(tr_push.control, tr_wake_word(timeline) + 3u, 0u) != 0u;
+    if (dirty) tr_add(tr_push.control, TR_CONTROL_DIRTY, ~0u);
+    tr_acquire(); // pairs with the tr_release in tr_set_dirty
+    return dirty;
+}
+
 // Hangs this lane's paused task into its list; false if other workers were in the way too often, and the task goes round its ring instead.
 bool tr_park(uint slot, uint timeline, uvec2 target) {
     uint list = tr_list(timeline, target.x, slot);
@@ -52,8 +71,7 @@ bool tr_park(uint slot, uint timeline, uvec2 target) {
     tr_acquire();
     uvec2 epoch;
     if (!tr_epoch(timeline, epoch) || tr_reached(epoch, target)) {
-        tr_release(); // pairs with the tr_acquire after `dirty` is read in tr_wake
-        tr_exchange(tr_push.wakes, timeline * 4u + 3u, 1u);
+        tr_set_dirty(timeline);
     }
     return true;
 }

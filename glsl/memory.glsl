@@ -21,14 +21,14 @@ layout(push_constant, std430) uniform TrPush {
     TrMetas metas;         // private: what the scheduler keeps beside each task
     TrWords rings;         // private: five rings of (entry, enqueue tick)
     TrWords wheel;         // private: heads of the wait lists
-    TrWords wakes;         // private: WakeState of each timeline
     TrSlots lines;         // mailbox: the submission ring
-    TrWords tickets;       // mailbox: the ticket of each line
+    TrWords tickets;       // mailbox: of each line its ticket, and the high half of the epoch that it waits for
     TrLaunches launch;     // mailbox: orders for this slice
-    TrWords epochs;        // mailbox: EpochWord of each timeline
+    TrWords bell;          // mailbox: the doorbell's line, and EpochWord of each timeline
     TrWords tenants;       // mailbox: 1 for a tenant that may run
     TrBuffers buffers;     // mailbox: registered buffers
     TrRecords completions; // report: the completion ring
+    TrWords marks;         // report: the lap of each line that was read
     TrExits exit_record;   // report: why this slice ended
     TrTraces trace;        // report: turns of this slice
     uint capacity_log2;    // of the slots and of every ring
@@ -48,7 +48,12 @@ const uint TR_CONTROL_ARRIVED = 6u * TR_CONTROL_LINE;                   // worke
 const uint TR_CONTROL_REASONS = TR_CONTROL_ARRIVED + 1u;                // their reasons
 const uint TR_CONTROL_CUT = TR_CONTROL_ARRIVED + 2u;                    // those without one
 const uint TR_CONTROL_TURNS = TR_CONTROL_ARRIVED + 3u;                  // turns that found work
-const uint TR_CONTROL_RINGS = 7u * TR_CONTROL_LINE;                     // head and tail of each ring
+const uint TR_CONTROL_BEGAN = TR_CONTROL_ARRIVED + 4u;                  // when the first worker of this slice began
+const uint TR_CONTROL_ENDED = TR_CONTROL_ARRIVED + 5u;                  // number of the last slice that ended well
+const uint TR_CONTROL_IDLED = TR_CONTROL_ARRIVED + 6u;                  // 1 if it had nothing to do
+const uint TR_CONTROL_DIRTY = 7u * TR_CONTROL_LINE;                     // timelines whose `dirty` is set
+const uint TR_CONTROL_WAKES = 8u * TR_CONTROL_LINE;                     // WakeState of each timeline
+const uint TR_CONTROL_RINGS = 40u * TR_CONTROL_LINE;                    // head and tail of each ring
 
 uint tr_control_head(uint ring) { return TR_CONTROL_RINGS + 2u * ring * TR_CONTROL_LINE; }
 uint tr_control_tail(uint ring) { return tr_control_head(ring) + TR_CONTROL_LINE; }
@@ -121,6 +126,16 @@ void tr_publish_completion(uint index, uint lap) {
 
 void tr_publish_exit(uint slice) {
     atomicStore(tr_push.exit_record.record.slice, slice, gl_ScopeDevice, gl_StorageSemanticsNone, gl_SemanticsRelaxed);
+}
+
+// A word that all lanes may decide by.
+uint tr_look(TrWords words, uint index) {
+    return subgroupBroadcastFirst(tr_load(words, index));
+}
+
+// Whether it is so for any lane. Needs subgroup-uniform control flow, as all ballots do.
+bool tr_any(bool here) {
+    return subgroupBallotBitCount(subgroupBallot(here)) > 0u;
 }
 
 // Reserves positions of a counter for the lanes in `mask`; gives each its own. One atomic for the subgroup.

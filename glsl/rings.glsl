@@ -58,12 +58,29 @@ void tr_enqueue(uint priority, uint position, uint slot, bool wide) {
     tr_store(tr_push.rings, tr_entry_word(tr_ring(tr_home, priority), position), entry);
 }
 
-// A batch that this worker, and no other, took from one ring. Uniform but for `slot`.
-struct TrClaim {
-    uint count;     // tasks; lanes below it have one each, or lane 0 has the only, wide one
-    bool contended; // there was something, and another worker was faster
-    bool wide;
-    uint priority;
-    uint tick;      // at the claim
-    uint slot;
+// Tasks that this worker, and no other, took. Uniform but for what says otherwise.
+struct TrBatch {
+    uint count;        // 0 for none
+    bool found;        // there was something, even if another worker was faster
+    bool wide;         // it is one task, lane 0's, and all lanes run it
+    bool straight;     // it comes from the host's lines and was in no ring
+    uint priority;     // of the ring
+    uint tick;         // when it was looked for
+    bool mine;         // each lane: whether it has a task
+    uint slot;         // each lane
+    uint position;     // each lane, if straight: of the line
+    SlotMeta meta;     // each lane, if straight
+    TaskWorkItem item; // each lane, if straight
 };
+
+TrBatch tr_no_batch(uint tick) {
+    TrBatch batch;
+    batch.count = 0u;
+    batch.found = false;
+    batch.wide = false;
+    batch.straight = false;
+    batch.priority = 0u;
+    batch.tick = tick;
+    batch.mine = false;
+    return batch;
+}

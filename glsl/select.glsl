@@ -12,9 +12,9 @@ uint tr_urgency(uint shard, uint priority, uint head, uint tick) {
 }
 
 // One attempt to take a batch from the most urgent ring of two shards. Uniform control flow.
-TrClaim tr_claim() {
+TrBatch tr_claim() {
     uint tick = tr_tick();
-    TrClaim claim = TrClaim(0u, false, false, 0u, tick, 0u);
+    TrBatch claim = tr_no_batch(tick);
 
     // Lanes 0 to 3 stride over the rings of both shards (every device has four lanes; broadcasts want constant lanes).
     uint rings = tr_home == tr_away ? TASK_PRIORITIES : 2u * TASK_PRIORITIES;
@@ -48,7 +48,7 @@ TrClaim tr_claim() {
     bool taken = tr_written(entry, position) && gl_SubgroupInvocationID < tr_launch.batch && (!wide || gl_SubgroupInvocationID == 0u);
     uvec4 others = subgroupBallot(!taken);
     uint count = subgroupBallotBitCount(others) == 0u ? gl_SubgroupSize : subgroupBallotFindLSB(others);
-    claim.contended = true;
+    claim.found = true;
     if (count == 0u) return claim;
     claim.wide = subgroupBroadcastFirst(wide);
     if (claim.wide) count = 1u;
@@ -64,6 +64,7 @@ TrClaim tr_claim() {
     tr_acquire();
     if (claim.wide) tr_converge(); // the other lanes read the task on lane 0's word
     claim.count = count;
+    claim.mine = gl_SubgroupInvocationID < count;
     claim.slot = entry & TR_INDEX_MASK;
     return claim;
 }

@@ -44,7 +44,7 @@ void task_barrier() { tr_converge(); }
 bool tr_resolve(uint handle, out TrView view) {
     view = TrView(handle, uvec2(0u), 0u);
     uint index = handle & TR_HANDLE_INDEX_MASK;
-    if (index >= tr_launch.buffers) return false;
+    if (handle == 0u || index >= tr_launch.buffers) return false;
     BufferEntry entry = tr_push.buffers.entry[index];
     if (entry.generation == 0u || entry.generation != handle >> TR_HANDLE_GENERATION_SHIFT) return false;
     if (entry.tenant != tr_tenant) return false;

@@ -16,6 +16,10 @@ uint tr_timeline(TaskWorkItem item) {
     return (item.flags & TASK_FLAG_TIMELINE_MASK) >> TASK_FLAG_TIMELINE_SHIFT;
 }
 
+uint tr_timelines() {
+    return tr_load(tr_push.bell, TR_BELL_TIMELINES);
+}
+
 uint tr_saturating_add(uint a, uint b) {
     return a + min(b, ~a);
 }
@@ -25,9 +29,11 @@ uint tr_placement_fault(TaskWorkItem item) {
     bool schedulable = item.state == TASK_STATE_READY || item.state == TASK_STATE_YIELDED || item.state == TASK_STATE_REQUEUED;
     if (!schedulable && item.state != TASK_STATE_PAUSED) return TASK_FAULT_BAD_STATE;
     if (item.priority >= TASK_PRIORITIES) return TASK_FAULT_BAD_PRIORITY;
-    if (item.state == TASK_STATE_PAUSED && tr_timeline(item) >= tr_launch.timelines) return TASK_FAULT_BAD_TIMELINE;
+    if (item.state == TASK_STATE_PAUSED && tr_timeline(item) >= tr_timelines()) return TASK_FAULT_BAD_TIMELINE;
     return 0u;
 }
+
+uint tr_open_tenants; // those below are all on, as this turn began: nobody has to wait for their words
 
 // What forbids a claimed task to run, 0 if nothing. Opens its buffers.
 uint tr_run_fault(TaskWorkItem item) {
@@ -38,7 +44,7 @@ uint tr_run_fault(TaskWorkItem item) {
     if (tr_op_width(item.op_handle) == TR_WIDTH_UNKNOWN) return TASK_FAULT_UNKNOWN_OP;
     // The bound comes first: an id past the table's end never reads it.
     if (item.tenant_id >= tr_launch.tenants) return TASK_FAULT_BAD_TENANT;
-    if (tr_load(tr_push.tenants, item.tenant_id) == 0u) return TASK_FAULT_BAD_TENANT;
+    if (item.tenant_id >= tr_open_tenants && tr_load(tr_push.tenants, item.tenant_id) == 0u) return TASK_FAULT_BAD_TENANT;
     bool input_known = tr_resolve(item.input_handle, tr_input_view);
     bool output_known = tr_resolve(item.output_handle, tr_output_view);
     if (!input_known && item.input_handle != 0u) return TASK_FAULT_BAD_HANDLE;
@@ -62,10 +68,10 @@ TaskWorkItem tr_after_turn(TaskWorkItem item, Turn turn, uint access_fault) {
         break;
     case TASK_TURN_PAUSE:
         if (turn.timeline != TR_SAME_TIMELINE) {
-            if (turn.timeline >= tr_launch.timelines) return tr_faulted(item, TASK_FAULT_BAD_TIMELINE);
+            if (turn.timeline >= tr_timelines()) return tr_faulted(item, TASK_FAULT_BAD_TIMELINE);
             item.flags = (item.flags & ~TASK_FLAG_TIMELINE_MASK) | (turn.timeline << TASK_FLAG_TIMELINE_SHIFT);
         }
-        if (tr_timeline(item) >= tr_launch.timelines) return tr_faulted(item, TASK_FAULT_BAD_TIMELINE);
+        if (tr_timeline(item) >= tr_timelines()) return tr_faulted(item, TASK_FAULT_BAD_TIMELINE);
         item.state = TASK_STATE_PAUSED;
         item.resume_epoch = turn.argument;
         item.flags = (item.flags | TASK_FLAG_PAUSED) & ~TASK_FLAG_RESUME_READY;

@@ -42,8 +42,8 @@ pub use program::{OpSource, ProgramBuilder};
 #[doc(hidden)]
 pub use runtime::Push;
 pub use runtime::{
-    Accepted, BufferHandle, Completion, Outcome, Runtime, RuntimeOptions, RuntimeStats, StopReport, SubmissionId, Task,
-    TaskHandle,
+    Accepted, BufferHandle, Completion, Mode, Outcome, Runtime, RuntimeOptions, RuntimeStats, StopReport, SubmissionId,
+    Task, TaskHandle,
 };
 pub use telemetry::TaskQueueSnapshot;
 

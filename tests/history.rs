@@ -110,7 +110,7 @@ fn play(device: &Checked, program: &Program, seed: u64) {
     let mut rng = TestRng::from_seed(RngAlgorithm::ChaCha, &seed_bytes);
     let options = RuntimeOptions {
         capacity: [64, 256, 4096][rng.random_range(0..3)],
-        turn_budget: [3, 40, 512][rng.random_range(0..3)],
+        turn_budget: [Some(3), Some(40), None][rng.random_range(0..3)],
         aging_ticks: [1, 64, 4096][rng.random_range(0..3)],
         batch: [None, Some(3)][rng.random_range(0..2)],
         workers: [None, Some(8)][rng.random_range(0..2)],
@@ -183,7 +183,8 @@ fn a_history_that_is_stopped_accounts_for_every_task() {
     let device = device();
     let program = script::program();
     for seed in 0..8u64 {
-        let options = RuntimeOptions { capacity: 1024, turn_budget: 2 + seed as u32, ..RuntimeOptions::default() };
+        let options =
+            RuntimeOptions { capacity: 1024, turn_budget: Some(2 + seed as u32), ..RuntimeOptions::default() };
         let runtime = device.runtime(&program, options);
         runtime.create_timeline().unwrap();
         let turns = device.report(1024);

@@ -77,8 +77,8 @@ fn agree(
         capacity: 1 << CAPACITY_LOG2,
         workers: Some(1),
         batch,
-        turn_budget,
-        linger_turns: 1,
+        turn_budget: Some(turn_budget),
+        slice_time: Duration::MAX,
         aging_ticks: 20,
         launch_on_submit: false,
         ..RuntimeOptions::default()
@@ -121,8 +121,7 @@ fn agree(
                 }
                 let mut ended = Vec::new();
                 runtime.completions(&mut ended, usize::MAX, Duration::ZERO).unwrap();
-                let exit =
-                    model.run_slice(turn_budget, options.linger_turns, &mut script::turn, &|_, handle| handle == 0);
+                let exit = model.run_slice(turn_budget, 1, &mut script::turn, &|_, handle| handle == 0);
                 for completion in model.completions() {
                     free.push(completion.ticket);
                     told_model.push(told_by_model(&completion.item));

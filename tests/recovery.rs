@@ -23,13 +23,7 @@ fn four(name: &str, width: Width, restartable: bool) -> OpSource {
 }
 
 fn cut_in(turn: u32) -> RuntimeOptions {
-    RuntimeOptions {
-        capacity: 256,
-        cut_turn: Some(turn),
-        linger_turns: 4,
-        workers: Some(2),
-        ..RuntimeOptions::default()
-    }
+    RuntimeOptions { capacity: 256, cut_turn: Some(turn), workers: Some(2), ..RuntimeOptions::default() }
 }
 
 #[test]
@@ -150,7 +144,7 @@ fn loop_cap_of_a_driver_loses_no_task_and_commits_no_half_turn() {
     }";
     let program =
         Program::builder().source(OpSource::new("long_sum", long, Width::Lane).restartable()).build().unwrap();
-    let options = RuntimeOptions { capacity: 64, workers: Some(2), turn_budget: 64, ..RuntimeOptions::default() };
+    let options = RuntimeOptions { capacity: 64, workers: Some(2), turn_budget: Some(64), ..RuntimeOptions::default() };
     let runtime = device.runtime(&program, options);
     let sums = device.report(64);
     let output = runtime.register_buffer(0, &sums, 0..256).unwrap();

@@ -135,7 +135,7 @@ fn an_idle_task_under_endless_critical_load_runs_within_the_stated_bound() {
             shards: Some(shards),
             batch,
             aging_ticks: 50,
-            turn_budget: 64,
+            turn_budget: Some(64),
             launch_on_submit: false,
             ..small()
         };
@@ -190,7 +190,7 @@ fn more_urgent_tasks_go_first_when_nobody_is_old() {
 #[test]
 fn a_stop_in_the_middle_strands_nothing_unreported() {
     let device = device();
-    let options = RuntimeOptions { capacity: 256, turn_budget: 4, ..RuntimeOptions::default() };
+    let options = RuntimeOptions { capacity: 256, turn_budget: Some(4), ..RuntimeOptions::default() };
     let runtime = device.runtime(&lane_program(&OPS), options);
     let mut tasks = vec![Task::new(SPIN).item(); 20];
     tasks.extend(vec![Task::new(NOTHING).item(); 100]);
@@ -246,8 +246,8 @@ fn the_host_remembers_what_has_not_ended_without_asking_the_device() {
 #[test]
 fn a_snapshot_counts_every_state_once() {
     let device = device();
-    let runtime =
-        device.runtime(&lane_program(&OPS), RuntimeOptions { turn_budget: 3, launch_on_submit: false, ..small() });
+    let runtime = device
+        .runtime(&lane_program(&OPS), RuntimeOptions { turn_budget: Some(3), launch_on_submit: false, ..small() });
     let mut tasks = vec![Task::new(SPIN).item(); 5];
     tasks.extend(vec![Task::new(NOTHING).paused_until(0, 7).item(); 6]);
     runtime.submit_batch(&tasks).unwrap();
@@ -374,6 +374,7 @@ fn a_trace_has_one_record_for_each_turn() {
     let runtime = device.runtime(&lane_program(&[("yields", yields)]), options);
     let tasks: Vec<TaskWorkItem> = (0..50).map(|id| Task::new(0).id(id).item()).collect();
     run_all(&runtime, &tasks);
+    runtime.snapshot(LONG).unwrap(); // whereby the slice ends, which tells its trace
     let trace = runtime.take_trace();
     assert_eq!(runtime.stats().untraced, 0);
     let turns: HashSet<(u32, u32)> = trace.iter().map(|record| (record.task_id, record.pc)).collect();

@@ -109,10 +109,12 @@ shared_consts! {
 
     /// Why a worker left its slice: it did not say. The driver cut it.
     pub TR_EXIT_NONE = 0;
-    /// Why a worker left its slice: its turns were spent.
+    /// Why a worker left its slice: its turns or its time were spent.
     pub TR_EXIT_BUDGET = 1;
-    /// Why a worker left its slice: it found nothing to do for its linger.
+    /// Why a worker left its slice: there was nothing to do for as long as the slice may linger.
     pub TR_EXIT_IDLE = 2;
+    /// Why a worker left its slice: the host asked it to.
+    pub TR_EXIT_STOP = 4;
     /// Why a worker left its slice: the driver ended its loops (seen by a loop that did not count).
     pub TR_EXIT_CUT = 8;
     /// Why a worker left its slice: the workgroup is not one subgroup of the size that the host asked for.
@@ -128,6 +130,26 @@ shared_consts! {
     pub TR_UNDECIDED = 0xfffffffe;
     /// Attempts to put a task into its wait list before it goes round its ring instead.
     pub TR_PARK_ATTEMPTS = 32;
+
+    /// Batches of lines that a worker takes at once where many are published: a head gives out no more than one worker takes in the time
+    /// from reading it to swapping it.
+    pub TR_ADMIT_ROUNDS = 4;
+
+    /// Looks at the doorbell alone that a worker takes in a turn, when nothing is on its way.
+    pub TR_DOZE_LOOKS = 16;
+
+    /// Doorbell word: submission ring positions before this one are published.
+    pub TR_BELL_TAIL = 0;
+    /// Doorbell word: slices up to this number are to end; 0 for none.
+    pub TR_BELL_STOP = 1;
+    /// Doorbell word: how often an epoch has changed, wrapping.
+    pub TR_BELL_SIGNALS = 2;
+    /// Doorbell word: timelines in use.
+    pub TR_BELL_TIMELINES = 3;
+    /// Doorbell word: tenants below this are all on.
+    pub TR_BELL_OPEN_TENANTS = 4;
+    /// Words of the doorbell's line; the epochs follow.
+    pub TR_BELL_WORDS = 32;
 
     /// A buffer handle's bits that index the buffer table; the bits above are its generation.
     pub TR_HANDLE_INDEX_MASK = 0x000fffff;
@@ -191,25 +213,27 @@ shared_structs! {
     pub struct SliceLaunch {
         /// Number of this slice, never 0.
         pub slice,
+        /// Number of the slice that must have ended well before this one may run; 0 for the first one.
+        pub previous,
         /// Workgroups of this slice.
         pub workers,
         /// Turns that a worker may take.
         pub turn_budget,
-        /// Turns without anything to do after which a worker leaves.
-        pub linger_turns,
-        /// Submission ring positions before this one are published.
-        pub published,
+        /// How long the slice may last, in units of `timed`.
+        pub time_budget,
+        /// How long the slice stays without anything to do, in units of `timed`.
+        pub linger,
+        /// 1 to count time in 256 ticks of the device's clock, 0 to count it in each worker's turns.
+        pub timed,
         /// Ticks of age that outweigh one step of priority.
         pub aging_ticks,
         /// Entries of the tenant table.
         pub tenants,
         /// Entries of the buffer table.
         pub buffers,
-        /// Timelines in use.
-        pub timelines,
         /// Largest batch that a worker claims.
         pub batch,
-        /// Fault injection: the turn at which every worker behaves as if the driver had cut it, 0 for never.
+        /// Fault injection: the turn from which on every worker that runs a task behaves as if the driver had cut it, 0 for never.
         pub cut_turn,
         /// Always 2: a loop bound that no compiler knows, to see whether loops still turn.
         pub two,
@@ -218,9 +242,7 @@ shared_structs! {
         /// Shards of the rings, a power of two.
         pub shards,
         /// Not used.
-        pub reserved1,
-        /// Not used.
-        pub reserved2,
+        pub reserved0,
     }
 
     /// What a slice tells the host when its last worker leaves.
@@ -251,6 +273,14 @@ shared_structs! {
         pub resumes,
         /// Subgroup size of the slice.
         pub subgroup_size,
+        /// The doorbell's tail as the last worker saw it: what was published later, this slice has not seen.
+        pub doorbell,
+        /// How often an epoch had changed when the last worker last looked at every timeline.
+        pub heard,
+        /// Timelines of which a waiter was parked behind the waker's back, and not looked after yet.
+        pub dirty,
+        /// How long the slice lasted, in units of `SliceLaunch::timed`.
+        pub elapsed,
         /// Not used.
         pub reserved0,
         /// Not used.

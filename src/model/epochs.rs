@@ -4,7 +4,7 @@ use crate::abi::{SlotMeta, TR_NIL, TR_WHEEL_BUCKETS, TR_WHEEL_LISTS};
 
 /// The 64-bit epoch that a 32-bit `resume_epoch` means: of those that end in these 32 bits the nearest to `epoch` that
 /// is not below zero. Up to 2^31 behind is "already reached".
-pub(super) fn target(epoch: u64, resume_epoch: u32) -> u64 {
+pub(crate) fn target(epoch: u64, resume_epoch: u32) -> u64 {
     let ahead = resume_epoch.wrapping_sub(epoch as u32).cast_signed();
     match u64::try_from(ahead) {
         Ok(ahead) => epoch.wrapping_add(ahead),

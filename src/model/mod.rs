@@ -4,8 +4,8 @@
 //!
 //! # What is the same
 //!
-//! Lines are admitted in ring order, a batch a turn. A batch is at most `min(lanes, batch)` tasks, and a wide task is a
-//! batch of its own. Tasks are put where they belong in lane order: into their partitions, into the completion ring,
+//! A batch is at most `min(lanes, batch)` tasks, and a wide task is a batch of its own. Lines are admitted in ring order,
+//! a batch a turn or, if more are published, several. Tasks are put where they belong in lane order: into their partitions, into the completion ring,
 //! into their wait lists, whose last waiter is woken first. The lanes of a batch run side by side on a device; here
 //! their ops run one after another in lane order, which is the same as long as ops of a batch don't look at each
 //! other's stores.
@@ -23,7 +23,7 @@
 //! more. Here they hang in lane order. To compare the order of wakings with a device, give the tasks of a batch slots
 //! that differ in their low four bits, or epochs or timelines that put them into different buckets.
 
-mod epochs;
+pub(crate) mod epochs;
 mod rings;
 mod select;
 mod turns;
@@ -32,8 +32,8 @@ mod turns;
 mod tests;
 
 use crate::abi::{
-    SliceExit, SlotMeta, TASK_STATE_DONE, TASK_STATE_FAULTED, TASK_STATE_PAUSED, TASK_STATE_RUNNING, TR_EXIT_BUDGET,
-    TR_EXIT_IDLE, TR_NIL, TR_WHEEL_BUCKETS, TR_WHEEL_LISTS, TaskState, TaskWorkItem,
+    SliceExit, SlotMeta, TASK_STATE_DONE, TASK_STATE_FAULTED, TASK_STATE_PAUSED, TASK_STATE_RUNNING, TR_ADMIT_ROUNDS,
+    TR_EXIT_BUDGET, TR_EXIT_IDLE, TR_NIL, TR_WHEEL_BUCKETS, TR_WHEEL_LISTS, TaskState, TaskWorkItem,
 };
 use epochs::{Timeline, Wheel};
 use rings::Rings;
@@ -107,6 +107,22 @@ pub struct ModelCompletion {
     pub item: TaskWorkItem,
 }
 
+/// A published task: its ticket, and the high half of the epoch that it waits for if it is paused.
+#[derive(Clone, Copy)]
+struct Line {
+    ticket: u32,
+    target_hi: u32,
+    item: TaskWorkItem,
+}
+
+/// Where the 64-bit epoch of a paused task comes from: `TR_TARGET_*`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum TargetFrom {
+    Open,
+    Given,
+    Kept,
+}
+
 /// One worker, its rings and wait lists, and the tasks that it has.
 pub struct Scheduler {
     options: ModelOptions,
@@ -115,7 +131,7 @@ pub struct Scheduler {
     rings: Rings,
     wheel: Wheel,
     timelines: Vec<Timeline>,
-    lines: VecDeque<(u32, TaskWorkItem)>,
+    lines: VecDeque<Line>,
     completions: Vec<ModelCompletion>,
     admitted: u32,
     completed: u32,
@@ -148,7 +164,9 @@ impl Scheduler {
     /// Publishes a line of the submission ring. The ticket's low bits are the task's slot, which must be free; all of
     /// it comes back with the completion.
     pub fn publish(&mut self, ticket: u32, item: TaskWorkItem) {
-        self.lines.push_back((ticket, item));
+        let epoch = self.timelines.get(item.timeline() as usize).map_or(0, |timeline| timeline.epoch);
+        let target_hi = (epochs::target(epoch, item.resume_epoch) >> 32) as u32;
+        self.lines.push_back(Line { ticket, target_hi, item });
     }
 
     /// Moves a timeline to an epoch, which the next turns notice. An epoch never goes back: an earlier one than the
@@ -216,17 +234,21 @@ impl Scheduler {
         self.leave(reason, turns)
     }
 
-    /// One turn of the worker: admits a batch, wakes the waiters of each timeline that has advanced, runs a batch. True
-    /// if there was anything to do.
+    /// One turn of the worker: wakes the waiters of each timeline that has advanced, admits lines, runs a batch. True if
+    /// there was anything to do.
     pub fn turn(
         &mut self,
         ops: &mut dyn FnMut(&TaskWorkItem) -> TaskTurn,
         handle_ok: &dyn Fn(u32, u32) -> bool,
     ) -> bool {
         let batch = self.options.batch.min(self.options.lanes);
-        let admitted = self.admit(batch);
+        let nothing_ready = self.ready() == 0;
         let woken = self.wake();
-        let claim = self.rings.claim(self.options.aging_ticks, batch);
+        let admitted = !self.lines.is_empty();
+        let mut claim = self.admit(batch, nothing_ready);
+        if claim.is_none() {
+            claim = self.rings.claim(self.options.aging_ticks, batch);
+        }
         let claimed = claim.is_some();
         if let Some(claim) = claim {
             self.run(claim, ops, handle_ok);
@@ -234,20 +256,19 @@ impl Scheduler {
         admitted || woken || claimed
     }
 
-    /// Puts a task where its state says: into a ring, a wait list, or the completion ring. `fresh`: the 64-bit epoch
-    /// that a paused task waits for is still to be fixed. The device's lanes do this together; called lane by lane the
+    /// Puts a task where its state says: into a ring, a wait list, or the completion ring. The device's lanes do this together; called lane by lane the
     /// outcome is the same, since what they share are counters that are handed out in lane order.
-    fn dispose(&mut self, slot: u32, mut item: TaskWorkItem, fresh: bool) {
+    fn dispose(&mut self, slot: u32, mut item: TaskWorkItem, target_from: TargetFrom) {
         let meta = &mut self.metas[slot as usize];
         let timeline = item.timeline();
         let mut target = 0;
         if item.state == TASK_STATE_PAUSED {
             let epoch = self.timelines[timeline as usize].epoch;
-            target = match fresh {
-                true => epochs::target(epoch, item.resume_epoch),
-                false => u64::from(meta.target_hi) << 32 | u64::from(item.resume_epoch),
+            target = match target_from {
+                TargetFrom::Open => epochs::target(epoch, item.resume_epoch),
+                TargetFrom::Given | TargetFrom::Kept => u64::from(meta.target_hi) << 32 | u64::from(item.resume_epoch),
             };
-            self.pauses = self.pauses.wrapping_add(fresh.into());
+            self.pauses = self.pauses.wrapping_add((target_from != TargetFrom::Kept).into());
             if epoch >= target
                 && let Ok(resumed) = item.try_resumed()
             {
@@ -275,10 +296,16 @@ impl Scheduler {
         }
     }
 
-    /// Takes a batch of published lines into slots. True if there was one to take.
-    fn admit(&mut self, batch: u32) -> bool {
-        let count = self.lines.len().min(batch as usize);
-        for (ticket, item) in self.lines.drain(..count).collect::<Vec<_>>() {
+    /// Takes published lines into slots. If nothing was ready, few are published and all of them may run at once, they are
+    /// a claim of their own: it moves no tick, and they have no age.
+    fn admit(&mut self, batch: u32, nothing_ready: bool) -> Option<select::Claim> {
+        let most = batch as usize;
+        let shallow = self.lines.len() <= most;
+        let count = self.lines.len().min(if shallow { most } else { most * TR_ADMIT_ROUNDS as usize });
+        let taken: Vec<Line> = self.lines.drain(..count).collect();
+        self.admitted = self.admitted.wrapping_add(count as u32);
+        let mut slots = Vec::with_capacity(count);
+        for Line { ticket, target_hi, item } in &taken {
             let slot = ticket & self.rings.capacity_mask();
             debug_assert!(
                 matches!(
@@ -287,12 +314,26 @@ impl Scheduler {
                 ),
                 "slot {slot} is published anew before its last task has ended"
             );
-            self.admitted = self.admitted.wrapping_add(1);
-            self.metas[slot as usize].ticket = ticket;
-            let fault = self.options.placement_fault(&item);
-            self.dispose(slot, fault.map_or(item, |code| turns::faulted(item, code)), true);
+            let tick = self.tick();
+            let next = self.metas[slot as usize].next;
+            let (ticket, target_hi) = (*ticket, *target_hi);
+            self.metas[slot as usize] = SlotMeta { ticket, enqueue_tick: tick, next, target_hi };
+            self.slots[slot as usize] = *item;
+            slots.push(slot);
         }
-        count > 0
+        let runs_at_once = |Line { item, .. }: &Line| {
+            self.options.placement_fault(item).is_none()
+                && item.state != TASK_STATE_PAUSED
+                && self.options.ops.get(item.op_handle as usize) == Some(&false)
+        };
+        if shallow && nothing_ready && !slots.is_empty() && taken.iter().all(runs_at_once) {
+            return Some(select::Claim { tick: self.tick(), slots });
+        }
+        for (slot, Line { item, .. }) in slots.into_iter().zip(taken) {
+            let fault = self.options.placement_fault(&item);
+            self.dispose(slot, fault.map_or(item, |code| turns::faulted(item, code)), TargetFrom::Given);
+        }
+        None
     }
 
     /// Resumes the waiters of every timeline whose epoch has advanced. True if there were any to look for.
@@ -324,7 +365,7 @@ impl Scheduler {
             while nodes.iter().any(|node| *node != TR_NIL) {
                 for node in nodes.iter_mut().filter(|node| **node != TR_NIL) {
                     let slot = std::mem::replace(node, self.metas[*node as usize].next);
-                    self.dispose(slot, self.slots[slot as usize], false);
+                    self.dispose(slot, self.slots[slot as usize], TargetFrom::Kept);
                 }
             }
         }
@@ -350,7 +391,7 @@ impl Scheduler {
         // All have run before any is put somewhere.
         let ended: Vec<_> = claim.slots.iter().map(after).collect();
         for (slot, item) in ended {
-            self.dispose(slot, item, true);
+            self.dispose(slot, item, TargetFrom::Open);
         }
     }
 

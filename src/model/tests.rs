@@ -174,15 +174,15 @@ fn a_yielded_task_goes_behind_its_partition_and_a_requeued_one_into_another() {
             _ => TaskTurn::Complete,
         }
     });
-    // A line is admitted a turn: 0 yields behind 1, and 1 comes back first because it is critical then.
-    assert_eq!(order, [(0, 0, 2), (0, 1, 2), (1, 0, 2), (1, 2, 0), (2, 0, 2)]);
+    // All are admitted in the first turn: 0 yields behind 2, and 1 comes back first because it is critical then.
+    assert_eq!(order, [(0, 0, 2), (1, 0, 2), (1, 2, 0), (2, 0, 2), (0, 1, 2)]);
     let counts: Vec<_> =
         scheduler.completions().iter().map(|end| (end.item.yield_count, end.item.requeue_count)).collect();
-    assert_eq!(counts, [(1, 0), (0, 1), (0, 0)]);
+    assert_eq!(counts, [(0, 1), (0, 0), (1, 0)]);
 }
 
 #[test]
-fn a_turn_admits_and_runs_no_more_than_its_batch_or_its_lanes() {
+fn a_turn_runs_no_more_than_its_batch_or_its_lanes_and_admits_some_times_as_many() {
     for (lanes, batch) in [(4, 2), (2, 4), (3, 3)] {
         let mut scheduler = Scheduler::new(ModelOptions { batch, ..options(4, lanes) });
         for slot in 0..16 {
@@ -190,10 +190,36 @@ fn a_turn_admits_and_runs_no_more_than_its_batch_or_its_lanes() {
         }
         for turn in 1..=4 {
             scheduler.turn(&mut |_| TaskTurn::Complete, ANY_HANDLE);
-            assert_eq!(scheduler.completions().len() as u32, lanes.min(batch));
-            assert_eq!((scheduler.admitted, scheduler.tick()), (turn * lanes.min(batch), turn * lanes.min(batch)));
+            let batch = lanes.min(batch);
+            assert_eq!(scheduler.completions().len() as u32, batch);
+            assert_eq!(
+                (scheduler.admitted, scheduler.tick()),
+                ((turn * TR_ADMIT_ROUNDS * batch).min(16), turn * batch)
+            );
         }
     }
+}
+
+#[test]
+fn what_fits_into_a_batch_runs_at_once_if_nothing_else_is_ready() {
+    let mut scheduler = Scheduler::new(ModelOptions { batch: 4, ..options(3, 4) });
+    let publish = |scheduler: &mut Scheduler, slots: std::ops::Range<u32>| {
+        slots.for_each(|slot| scheduler.publish(slot, task(slot, PRIORITIES[slot as usize % 5])));
+    };
+    publish(&mut scheduler, 0..4);
+    let mut ages = Vec::new();
+    assert!(scheduler.turn(
+        &mut |task| {
+            ages.push(task.age_ticks);
+            TaskTurn::Yield { pc: 0, data: 0 }
+        },
+        ANY_HANDLE
+    ));
+    assert_eq!((ages, scheduler.tick(), scheduler.ready()), (vec![0; 4], 0, 4), "they were in no ring");
+    // Now something is ready, so these go round their rings, and each priority waits its turn.
+    publish(&mut scheduler, 4..6);
+    assert!(scheduler.turn(&mut |_| TaskTurn::Complete, ANY_HANDLE));
+    assert_eq!((scheduler.tick(), scheduler.ready()), (2, 4), "the two critical ones");
 }
 
 #[test]
@@ -219,7 +245,7 @@ fn age_is_the_claims_since_the_task_was_queued_and_stops_at_the_maximum() {
     }
     // All are admitted before the first is claimed.
     for _ in 0..3 {
-        scheduler.admit(2);
+        assert_eq!(scheduler.admit(2, false), None);
     }
     scheduler.settle(&mut |task| match task.continuation_pc {
         0 if task.task_id < 2 => TaskTurn::Yield { pc: 1, data: 0 },
@@ -235,7 +261,7 @@ fn an_idle_task_runs_as_soon_as_its_age_outranks_endless_critical_work() {
         let mut scheduler = Scheduler::new(ModelOptions { batch: 1, aging_ticks, ..options(1, 2) });
         scheduler.publish(0, task(0, TaskPriority::Idle));
         scheduler.publish(1, task(1, TaskPriority::Critical));
-        (0..2).for_each(|_| assert!(scheduler.admit(1)));
+        assert_eq!(scheduler.admit(1, false), None);
         let mut age = None;
         for _ in 0..=4 * aging_ticks + 1 {
             assert_eq!(age, None, "aging {aging_ticks}");
@@ -268,7 +294,7 @@ fn a_slice_ends_when_its_turns_are_spent() {
         ready: 1,
         waiting: 1,
         turns: 3,
-        tick: 6,
+        tick: 2,
         pauses: 1,
         subgroup_size: 4,
         ..SliceExit::default()

@@ -13,6 +13,7 @@ const HEADER: &str = "#version 460
 #extension GL_KHR_shader_subgroup_ballot : require
 #extension GL_EXT_buffer_reference : require
 #extension GL_EXT_buffer_reference_uvec2 : require
+#extension GL_EXT_shader_realtime_clock : require
 #extension GL_EXT_control_flow_attributes : enable
 layout(local_size_x_id = 0) in;
 ";
@@ -48,6 +49,11 @@ pub(super) fn kernel(ops: &[&OpSource]) -> String {
     file(&mut text, "rings.glsl", include_str!("../../glsl/rings.glsl"));
     file(&mut text, "select.glsl", include_str!("../../glsl/select.glsl"));
     file(&mut text, "epochs.glsl", include_str!("../../glsl/epochs.glsl"));
+    file(&mut text, "place.glsl", include_str!("../../glsl/place.glsl"));
+    file(&mut text, "listen.glsl", include_str!("../../glsl/listen.glsl"));
+    file(&mut text, "wake.glsl", include_str!("../../glsl/wake.glsl"));
+    file(&mut text, "admit.glsl", include_str!("../../glsl/admit.glsl"));
+    file(&mut text, "slice.glsl", include_str!("../../glsl/slice.glsl"));
     file(&mut text, "scheduler.comp", include_str!("../../glsl/scheduler.comp"));
     text
 }

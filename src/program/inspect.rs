@@ -197,6 +197,9 @@ impl Kernel {
                 if i.result_type.is_some_and(|kind| raw_pointers.contains(&kind)) {
                     return reject(format!("forms its own pointer in `{inside}`"));
                 }
+                if i.class.opcode == Op::ReadClockKHR {
+                    return reject(format!("reads the device's clock in `{inside}`, which not every device has"));
+                }
                 if i.class.opcode == Op::ControlBarrier && op.width == Width::Lane {
                     return waits();
                 }

@@ -18,6 +18,7 @@
 mod assemble;
 #[cfg(feature = "shaderc")]
 mod clamp;
+mod clock;
 #[cfg(feature = "shaderc")]
 mod compile;
 #[cfg(feature = "shaderc")]
@@ -26,6 +27,8 @@ mod shipped;
 
 #[cfg(feature = "shaderc")]
 pub use compile::{OpSource, ProgramBuilder};
+
+pub(crate) use clock::without_clock;
 
 use crate::abi;
 use crate::error::BackendError;

@@ -1,10 +1,12 @@
-//! The driving side: launches slices, waits for them, takes over what they report, recovers from those that were cut.
+//! The driving side: launches slices, sees them end, takes over what they report, recovers from those that were cut.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
-use super::memory::Memory;
+use super::memory::{Memory, SLICES, record_offset};
 use super::options::RuntimeOptions;
+use super::pace::{Orders, Pace};
 use super::recovery;
 use super::slices::{Slices, exit_record, host};
 use super::state::State;
@@ -17,8 +19,8 @@ use crate::program::Op;
 pub(super) enum Step {
     /// A slice was launched or has ended.
     Progress,
-    /// A slice runs and has not ended in the time that the step had.
-    Running,
+    /// A slice runs. Its end is this value of the progress timeline; before, another slice may be due to follow it at this time.
+    Running { value: u64, due: Option<Instant> },
     /// Nothing runs and nothing would.
     Idle,
 }
@@ -30,51 +32,80 @@ pub(super) struct Shared {
     pub(super) changed: Condvar,
 }
 
+/// How often a thread tries for the state before it sleeps for it.
+const TRIES: u32 = 4096;
+
 impl Shared {
+    /// Locks the state, which nobody keeps for long. A thread that sleeps for a lock is woken too late to get it from one that locks it again and
+    /// again, so this one tries for a while first.
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        for _ in 0..TRIES {
+            match self.state.try_lock() {
+                Ok(state) => return state,
+                Err(TryLockError::Poisoned(poisoned)) => return poisoned.into_inner(),
+                Err(TryLockError::WouldBlock) => std::hint::spin_loop(),
+            }
+        }
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A slice that was submitted and not seen to end.
+#[derive(Clone, Copy, Debug)]
+struct Pending {
+    slice: u32,
+    place: usize,
+    /// What the progress timeline reaches with its end.
+    value: u64,
+    /// When it can have begun at the earliest: when it was submitted, or the one before was last seen to run.
+    since: Instant,
 }
 
 /// One thread at a time drives: whoever holds the lock around this. Locks [`Shared`] inside, never the other way round.
 #[derive(Debug)]
 pub(super) struct Driver {
     slices: Slices,
-    /// The number of the slice that runs, if one does.
-    running: Option<u32>,
+    /// In the order of their submission, which is that of their ends.
+    pending: VecDeque<Pending>,
     last: u32,
     /// Whether private memory must be cleared before the next slice.
     fresh: bool,
+    /// Whether a slice was cut. Those that were submitted after it end at once; then its tasks are recovered.
+    cut: bool,
     workers: u32,
     lanes: u32,
-    /// Halved when the driver cuts a slice: short slices end before its limit.
-    turn_budget: u32,
+    pace: Pace,
     cut_turn: Option<u32>,
 }
 
 impl Driver {
-    pub(super) fn new(slices: Slices, options: &RuntimeOptions, workers: u32, lanes: u32) -> Self {
-        let (turn_budget, cut_turn) = (options.turn_budget, options.cut_turn);
-        Self { slices, running: None, last: 0, fresh: true, workers, lanes, turn_budget, cut_turn }
+    pub(super) fn new(slices: Slices, pace: Pace, options: &RuntimeOptions, workers: u32, lanes: u32) -> Self {
+        let cut_turn = options.cut_turn;
+        let pending = VecDeque::with_capacity(SLICES);
+        Self { slices, pending, last: 0, fresh: true, cut: false, workers, lanes, pace, cut_turn }
     }
 
-    /// One step: takes over an ended slice, or launches one that is wanted, or waits for the running one until `deadline`.
-    pub(super) fn step(&mut self, context: &Context<'_>, deadline: Instant) -> Result<Step, BackendError> {
-        let Some(slice) = self.running else { return self.launch(context) };
-        if !self.slices.wait(deadline.saturating_duration_since(Instant::now()))? {
-            return Ok(Step::Running);
+    /// Takes over what has ended, and launches what is wanted. Waits for nothing.
+    pub(super) fn step(&mut self, context: &Context<'_>) -> Result<Step, BackendError> {
+        let ended = self.reap(context)?;
+        if self.pending.is_empty() && context.shared.lock().launches() || self.is_due(context)? {
+            self.launch(context)?;
+            return Ok(Step::Progress);
         }
-        self.running = None;
-        self.take_over(context, slice)?;
-        context.shared.lock().slice_runs = false;
-        context.shared.changed.notify_all();
-        Ok(Step::Progress)
+        Ok(match self.pending.front() {
+            _ if ended => Step::Progress,
+            Some(first) => Step::Running { value: first.value, due: self.due(context) },
+            None => Step::Idle,
+        })
     }
 
     /// Runs a slice to its end, if one runs or is wanted.
     pub(super) fn run_one(&mut self, context: &Context<'_>, deadline: Instant) -> Result<bool, BackendError> {
-        if self.running.is_none() && self.step(context, deadline)? == Step::Idle {
-            return Ok(false);
+        if self.pending.is_empty() {
+            if !context.shared.lock().launches() {
+                return Ok(false);
+            }
+            self.launch(context)?;
         }
         self.settle(context, deadline)?;
         Ok(true)
@@ -82,16 +113,27 @@ impl Driver {
 
     /// Waits until no slice runs.
     pub(super) fn settle(&mut self, context: &Context<'_>, deadline: Instant) -> Result<(), BackendError> {
-        while self.running.is_some() {
-            if self.step(context, deadline)? == Step::Running {
+        while let Some(first) = self.pending.front() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if !super::slices::wait(self.slices.progress(), first.value, context.spins, left)? {
                 return Err(self.slices.late("the running slice to end", Duration::ZERO));
             }
+            self.reap(context)?;
+        }
+        Ok(())
+    }
+
+    /// Asks the slices that run to end, if they can hear it.
+    pub(super) fn call_off(&self, context: &Context<'_>) -> Result<(), BackendError> {
+        let state = context.shared.lock();
+        if state.mailbox.live() && !self.pending.is_empty() {
+            state.mailbox.ring(context.memory, abi::TR_BELL_STOP, self.last)?;
         }
         Ok(())
     }
 
     pub(super) fn is_running(&self) -> bool {
-        self.running.is_some()
+        !self.pending.is_empty()
     }
 
     /// All slots as the device has them. No slice may run.
@@ -108,24 +150,40 @@ impl Driver {
         self.slices.inspect(memory, timeout)
     }
 
-    fn launch(&mut self, context: &Context<'_>) -> Result<Step, BackendError> {
-        let Context { memory, options, shared, .. } = context;
-        let mut state = shared.lock();
-        if !state.wants_slice || state.stopped {
-            return Ok(Step::Idle);
+    /// When the slice that runs should get a successor: half its time before it ends. Only in live mode, where the successor hears what is
+    /// published until its end. A trace is the host's before the next slice writes it.
+    fn due(&self, context: &Context<'_>) -> Option<Instant> {
+        let alone = self.pending.len() == 1 && context.live && context.options.trace_capacity == 0 && !self.cut;
+        self.pending.front().filter(|_| alone).map(|first| first.since + self.pace.half_time())
+    }
+
+    fn is_due(&self, context: &Context<'_>) -> Result<bool, BackendError> {
+        if self.due(context).is_none_or(|due| Instant::now() < due) {
+            return Ok(false);
         }
+        let mut state = context.shared.lock();
+        state.listen(context.memory)?;
+        Ok(!state.stopped && state.journal.in_flight() > 0)
+    }
+
+    fn launch(&mut self, context: &Context<'_>) -> Result<(), BackendError> {
+        let Context { memory, options, shared, .. } = context;
+        let state = &mut *shared.lock();
         // 0 is no slice's number: it is what a cleared exit record says.
         let slice = self.last.wrapping_add(1).max(1);
+        let place = self.pending.front().map_or(0, |first| (first.place + 1) % SLICES);
+        let Orders { timed, turn_budget, time_budget, linger } = self.pace.orders();
         let launch = SliceLaunch {
             slice,
+            previous: if self.fresh { 0 } else { self.last },
             workers: self.workers,
-            turn_budget: self.turn_budget,
-            linger_turns: options.linger_turns,
-            published: state.published,
+            turn_budget,
+            time_budget,
+            linger,
+            timed: timed.into(),
             aging_ticks: options.aging_ticks,
             tenants: state.tables.tenants(),
             buffers: state.tables.buffers(),
-            timelines: state.tables.timelines(),
             batch: options.batch.unwrap_or(self.lanes).min(self.lanes),
             cut_turn: self.cut_turn.take().unwrap_or(0),
             two: 2,
@@ -133,41 +191,77 @@ impl Driver {
             shards: options.shards_for(self.workers),
             ..SliceLaunch::default()
         };
-        // Nothing of the mailbox is written while a slice runs, but for lines that the slice was not told of: the submission orders all of
-        // it before the slice.
-        state.tables.flush(memory)?;
-        host(&memory.launch)?.write_pod(0, &launch)?;
-        self.slices.launch(memory, self.workers, self.fresh)?;
+        // In boundary mode nothing of the mailbox is written while a slice runs, but for lines that the doorbell does not tell of: the
+        // submission orders all of it before the slice.
+        state.tables.flush(memory, &state.mailbox)?;
+        state.mailbox.ring(memory, abi::TR_BELL_TAIL, state.mailbox.published())?;
+        host(&memory.launch)?.write_pod(record_offset(place), &launch)?;
+        let since = Instant::now();
+        let value = self.slices.launch(memory, place, self.workers, self.fresh)?;
         (state.wants_slice, state.slice_runs) = (false, true);
         state.stats.slices += 1;
-        (self.last, self.running, self.fresh) = (slice, Some(slice), false);
-        Ok(Step::Progress)
+        self.pending.push_back(Pending { slice, place, value, since });
+        (self.last, self.fresh) = (slice, false);
+        Ok(())
     }
 
-    fn take_over(&mut self, context: &Context<'_>, slice: u32) -> Result<(), BackendError> {
+    /// Takes over the slices that have ended, and recovers if one of them was cut. True if there were any.
+    fn reap(&mut self, context: &Context<'_>) -> Result<bool, BackendError> {
+        let mut any = false;
+        while let Some(first) = self.pending.front().copied() {
+            let now = Instant::now();
+            if !self.slices.ended(first.value)? {
+                if let Some(next) = self.pending.get_mut(1) {
+                    next.since = now;
+                }
+                break;
+            }
+            self.pending.pop_front();
+            self.take_over(context, first)?;
+            any = true;
+        }
+        if any && self.pending.is_empty() {
+            if self.cut {
+                self.recover(context)?;
+            }
+            context.shared.lock().slice_runs = false;
+        }
+        if any {
+            context.shared.changed.notify_all();
+        }
+        Ok(any)
+    }
+
+    fn take_over(&mut self, context: &Context<'_>, ended: Pending) -> Result<(), BackendError> {
         let Context { memory, options, shared, .. } = context;
-        let exit = exit_record(memory, slice)?;
+        let exit = exit_record(memory, ended.place, ended.slice)?;
         if let Some(exit) = exit.filter(|exit| exit.reasons & abi::TR_EXIT_SHAPE != 0) {
             let (is, asked) = (exit.subgroup_size, self.lanes);
             return Err(BackendError::Protocol { what: format!("the driver runs subgroups of {is}, not of {asked}") });
         }
-        if let Some(exit) = exit.filter(|exit| exit.cut_workers == 0) {
-            tracing::trace!(slice, reasons = exit.reasons, turns = exit.turns, ready = exit.ready, "slice ended");
-            let mut state = shared.lock();
-            state.harvest(memory, &exit)?;
-            return state.harvest_trace(memory, exit.traced, options.trace_capacity);
-        }
-        self.recover(context, slice, exit)
+        let Some(SliceExit { reasons, turns, ready, .. }) = exit.filter(|exit| exit.cut_workers == 0 && !self.cut)
+        else {
+            let cut_workers = exit.map(|exit| exit.cut_workers);
+            tracing::warn!(slice = ended.slice, ?cut_workers, "the driver cut a slice");
+            self.cut = true;
+            return Ok(());
+        };
+        let Some(exit) = exit else { return Ok(()) };
+        let took = ended.since.elapsed();
+        tracing::trace!(slice = ended.slice, reasons, turns, ready, units = exit.elapsed, ?took, "slice ended");
+        self.pace.learn(exit.elapsed, took);
+        let mut state = shared.lock();
+        state.harvest(memory, &exit)?;
+        state.harvest_trace(memory, exit.traced, options.trace_capacity)
     }
 
-    fn recover(&mut self, context: &Context<'_>, slice: u32, exit: Option<SliceExit>) -> Result<(), BackendError> {
-        let cut_workers = exit.map(|exit| exit.cut_workers);
-        tracing::warn!(slice, ?cut_workers, budget = self.turn_budget, "the driver cut a slice; recovering its tasks");
+    fn recover(&mut self, context: &Context<'_>) -> Result<(), BackendError> {
+        tracing::warn!(turns = self.pace.turn_limit(), "recovering the tasks of a slice that was cut");
         let (slots, metas) = self.slices.inspect(context.memory, context.options.slice_timeout)?;
         // A restartable op that is cut in the shortest slice there is would be cut for ever.
-        let may_restart = self.turn_budget > 1;
-        self.turn_budget = (self.turn_budget / 2).max(1);
-        self.fresh = true;
+        let may_restart = self.pace.turn_limit() > 1;
+        self.pace.shorten();
+        (self.fresh, self.cut) = (true, false);
         recovery::recover(&mut context.shared.lock(), context.memory, context.ops, &slots, &metas, may_restart)
     }
 }
@@ -179,4 +273,7 @@ pub(super) struct Context<'a> {
     pub(super) options: &'a RuntimeOptions,
     pub(super) shared: &'a Shared,
     pub(super) ops: &'a [Op],
+    pub(super) live: bool,
+    /// Whether a thread that waits may take the processor.
+    pub(super) spins: bool,
 }

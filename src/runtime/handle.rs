@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::inner::Inner;
+use super::keeper::Kept;
 use super::task::{Completion, SubmissionId};
 use crate::error::BackendError;
 
@@ -11,14 +11,14 @@ use crate::error::BackendError;
 #[derive(Debug)]
 #[must_use = "a dropped handle forgets the task's completion"]
 pub struct TaskHandle {
-    inner: Arc<Inner>,
+    inner: Arc<Kept>,
     id: SubmissionId,
     ticket: u32,
     taken: bool,
 }
 
 impl TaskHandle {
-    pub(super) fn new(inner: Arc<Inner>, id: SubmissionId, ticket: u32) -> Self {
+    pub(super) fn new(inner: Arc<Kept>, id: SubmissionId, ticket: u32) -> Self {
         Self { inner, id, ticket, taken: false }
     }
 
@@ -38,7 +38,10 @@ impl TaskHandle {
             });
         }
         let ticket = self.ticket;
-        let completion = self.inner.drive(timeout, "a task to end", |state| Ok(state.journal.take(ticket)))?;
+        let completion = self.inner.drive(timeout, "a task to end", |state, memory| {
+            state.listen(memory)?;
+            Ok(state.journal.take(ticket))
+        })?;
         self.taken = true;
         Ok(completion)
     }

@@ -1,21 +1,28 @@
 //! What the clones of a runtime and its handles share, and how their threads take turns at driving it.
 
-use std::sync::{Mutex, PoisonError, TryLockError};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use super::driver::{Context, Driver, Shared, Step};
 use super::journal::Delivery;
+use super::keeper::Alarm;
 use super::memory::Memory;
 use super::options::RuntimeOptions;
+use super::slices::{self, SPIN};
 use super::state::State;
 use super::task::Accepted;
 use crate::abi::TaskWorkItem;
-use crate::device::Device;
+use crate::device::{Device, Residency, Timeline};
 use crate::error::BackendError;
 use crate::program::Op;
 
 /// How long a thread that waits for another one's driving sleeps before it looks for itself.
 const NAP: Duration = Duration::from_millis(2);
+/// How long one that waits for a running slice's completions sleeps once it has polled for [`SPIN`].
+const SHORT_NAP: Duration = Duration::from_micros(50);
+/// How many times a thread that polls looks for a completion before it looks for a slice's end.
+const LOOKS: u32 = 64;
 
 #[derive(Debug)]
 pub(super) struct Inner {
@@ -25,6 +32,10 @@ pub(super) struct Inner {
     pub(super) shared: Shared,
     pub(super) driver: Mutex<Option<Driver>>,
     pub(super) memory: Option<Memory>,
+    pub(super) residency: Residency,
+    /// What counts slices, for those who wait without driving.
+    pub(super) progress: Arc<Timeline>,
+    pub(super) alarm: Alarm,
 }
 
 impl Inner {
@@ -54,11 +65,8 @@ impl Inner {
     pub(super) fn submit_batch(&self, tasks: &[TaskWorkItem], checked: bool) -> Result<Accepted, BackendError> {
         let accepted = self.with_state(|state, memory| {
             self.refuse(state, if checked { tasks } else { &[] })?;
-            let accepted = Accepted { first: state.journal.next_id().number(), count: state.room().min(tasks.len()) };
-            for item in &tasks[..accepted.count] {
-                state.accept(memory, *item, Delivery::Bulk)?;
-            }
-            Ok(accepted)
+            let first = state.journal.next_id().number();
+            Ok(Accepted { first, count: state.accept(memory, tasks, Delivery::Bulk)? })
         })?;
         self.launch_after_submit();
         Ok(accepted)
@@ -66,15 +74,19 @@ impl Inner {
 
     /// What was submitted is submitted, whatever comes of the launch: an error of it is sticky, and the wait for the task says it.
     pub(super) fn launch_after_submit(&self) {
-        if self.options.launch_on_submit
-            && let Err(error) = self.step(Instant::now())
-        {
-            tracing::warn!(%error, "a submission could not launch its slice");
+        if !self.options.launch_on_submit {
+            return;
+        }
+        match self.step() {
+            // A slice that was launched, or one whose thread may just have looked for the last time.
+            Ok(None | Some(Step::Progress)) => self.alarm.ring(),
+            Ok(Some(Step::Running { .. } | Step::Idle)) => {}
+            Err(error) => tracing::warn!(%error, "a submission could not launch its slice"),
         }
     }
 
     /// One driving step, if no other thread is at it. An error that it meets is every later call's too.
-    pub(super) fn step(&self, deadline: Instant) -> Result<Option<Step>, BackendError> {
+    pub(super) fn step(&self) -> Result<Option<Step>, BackendError> {
         let mut driver = match self.driver.try_lock() {
             Ok(driver) => driver,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
@@ -83,11 +95,29 @@ impl Inner {
         self.shared.lock().check()?;
         let context = self.context()?;
         let driver = driver.as_mut().ok_or(BackendError::Stopped)?;
-        driver.step(&context, deadline).map(Some).map_err(|error| self.break_with(error))
+        driver.step(&context).map(Some).map_err(|error| self.break_with(error))
+    }
+
+    /// Waits until the slice with this value has ended, for at most `timeout`.
+    pub(super) fn await_slice(&self, value: u64, timeout: Duration) -> Result<bool, BackendError> {
+        self.progress.wait(value, timeout)
     }
 
     pub(super) fn context(&self) -> Result<Context<'_>, BackendError> {
-        Ok(Context { memory: self.memory()?, options: &self.options, shared: &self.shared, ops: &self.ops })
+        let (live, spins) = (self.residency.is_live(), self.spins());
+        Ok(Context {
+            memory: self.memory()?,
+            options: &self.options,
+            shared: &self.shared,
+            ops: &self.ops,
+            live,
+            spins,
+        })
+    }
+
+    /// A CPU driver would be polled with the cycles that it needs itself.
+    fn spins(&self) -> bool {
+        !self.device.is_cpu()
     }
 
     pub(super) fn break_with(&self, error: BackendError) -> BackendError {
@@ -99,19 +129,19 @@ impl Inner {
         error
     }
 
-    /// Drives, or lets another thread drive, until `done` gives something.
+    /// Drives, or lets another thread drive, until `done` gives something. `done` has to listen by itself.
     pub(super) fn drive<T>(
         &self,
         timeout: Duration,
         wanted: &str,
-        mut done: impl FnMut(&mut State) -> Result<Option<T>, BackendError>,
+        mut done: impl FnMut(&mut State, &Memory) -> Result<Option<T>, BackendError>,
     ) -> Result<T, BackendError> {
         let start = Instant::now();
         let deadline = start + timeout;
         loop {
-            {
+            let (next, lap) = {
                 let mut state = self.shared.lock();
-                if let Some(result) = done(&mut state)? {
+                if let Some(result) = done(&mut state, self.memory()?)? {
                     return Ok(result);
                 }
                 state.check()?;
@@ -121,14 +151,43 @@ impl Inner {
                     let waited_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
                     return Err(BackendError::Timeout { wanted: wanted.to_owned(), reached, waited_ms });
                 }
+                state.next_record(self.memory()?)
+            };
+            // Without the lock, and before anything else: an answer takes microseconds.
+            let polls = self.residency.is_live() && self.spins() && start.elapsed() < SPIN;
+            if polls && self.record_comes(next, lap)? {
+                continue;
             }
-            if matches!(self.step(deadline)?, None | Some(Step::Idle)) {
+            let nap = match self.step()? {
+                Some(Step::Progress) => continue,
+                Some(Step::Running { .. }) if polls => continue,
+                Some(Step::Running { .. }) if self.residency.is_live() => SHORT_NAP,
+                Some(Step::Running { value, .. }) => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    slices::wait(&self.progress, value, self.spins(), left)?;
+                    continue;
+                }
                 // Another thread drives, or there is nothing to drive until one submits or signals.
-                let state = self.shared.lock();
-                let nap = NAP.min(deadline.saturating_duration_since(Instant::now()));
-                drop(self.shared.changed.wait_timeout(state, nap).unwrap_or_else(PoisonError::into_inner));
-            }
+                None if self.residency.is_live() => SHORT_NAP,
+                None | Some(Step::Idle) => NAP,
+            };
+            let state = self.shared.lock();
+            let nap = nap.min(deadline.saturating_duration_since(Instant::now()));
+            drop(self.shared.changed.wait_timeout(state, nap).unwrap_or_else(PoisonError::into_inner));
         }
+    }
+
+    /// Polls for the next completion record, a little while.
+    fn record_comes(&self, at: u64, lap: u32) -> Result<bool, BackendError> {
+        let completions = slices::host(&self.memory()?.completions)?;
+        for _ in 0..LOOKS {
+            // Relaxed: who sees it looks again under the lock, and acquires there.
+            if completions.load(at, Relaxed)? == lap {
+                return Ok(true);
+            }
+            std::hint::spin_loop();
+        }
+        Ok(false)
     }
 
     /// Acts while no slice runs and none can be launched. `act` gets what is left of the time.
@@ -138,10 +197,23 @@ impl Inner {
         act: impl FnOnce(&Self, &mut Driver, Duration) -> Result<T, BackendError>,
     ) -> Result<T, BackendError> {
         let deadline = Instant::now() + timeout;
-        self.driving(|inner, driver, context| {
+        let result = self.driving(|inner, driver, context| {
+            driver.call_off(context)?;
             driver.settle(context, deadline).map_err(|error| inner.break_with(error))?;
             act(inner, driver, deadline.saturating_duration_since(Instant::now()))
-        })
+        });
+        // What was left undone goes on.
+        self.alarm.ring();
+        result
+    }
+
+    /// The last slice is called off, and no other follows.
+    pub(super) fn close(&self) {
+        self.shared.lock().stopped = true;
+        let settled = self.settled(self.options.slice_timeout, |_, _, _| Ok(()));
+        if let Err(error) = settled {
+            tracing::debug!(%error, "closing a runtime");
+        }
     }
 
     /// Acts as the one thread that drives, once the other ones let it.
@@ -160,13 +232,11 @@ impl Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         let _span = tracing::info_span!("runtime.destroy").entered();
-        let timeout = self.options.slice_timeout;
-        let settled = self.settled(timeout, |_, _, _| Ok(()));
         let running =
             self.driver.get_mut().unwrap_or_else(PoisonError::into_inner).as_ref().is_some_and(Driver::is_running);
         if running {
             // The device may still use all of it: better lost than freed under its hands.
-            tracing::error!(?settled, "a slice still runs; its memory and pipeline are leaked");
+            tracing::error!("a slice still runs; its memory and pipeline are leaked");
             std::mem::forget(self.memory.take());
             std::mem::forget(self.driver.get_mut().unwrap_or_else(PoisonError::into_inner).take());
         }

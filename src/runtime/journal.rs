@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use super::mailbox::LineTicket;
 use super::task::{Completion, Outcome, SubmissionId};
 use crate::abi::{self, TaskWorkItem};
 use crate::error::BackendError;
@@ -17,52 +18,50 @@ pub(super) enum Delivery {
     Nobody,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Status {
     Free,
     InFlight,
-    Ended(Completion),
+    /// Its completion is in `kept`, for the holder of its handle.
+    Kept,
+    /// Its completion is in `queue`, for whoever takes completions in bulk.
+    Queued,
 }
 
+/// What every record looks at; small, so that many are in the caches.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
+    seq: u64,
+    generation: u8,
     status: Status,
     delivery: Delivery,
-    generation: u8,
-    seq: u64,
-    item: TaskWorkItem,
 }
 
 /// The host's memory of its tasks. An entry's index is the task's slot on the device, so a slot is free exactly when its entry is.
 #[derive(Debug)]
 pub(super) struct Journal {
     entries: Vec<Entry>,
+    /// Each task as it was submitted, or as a recovery found it.
+    items: Vec<TaskWorkItem>,
+    kept: Vec<Option<Completion>>,
     free: Vec<u32>,
-    ended: VecDeque<u32>, // for bulk delivery, in the order in which they ended
+    queue: VecDeque<(u32, Completion)>, // in the order in which they ended
     next_seq: u64,
     in_flight: u32,
 }
 
 impl Journal {
     pub(super) fn new(capacity: u32) -> Self {
-        let empty = Entry {
-            status: Status::Free,
-            delivery: Delivery::Nobody,
-            generation: 0,
-            seq: 0,
-            item: TaskWorkItem::default(),
-        };
+        let empty = Entry { seq: 0, generation: 0, status: Status::Free, delivery: Delivery::Nobody };
         Self {
             entries: vec![empty; capacity as usize],
+            items: vec![TaskWorkItem::default(); capacity as usize],
+            kept: vec![None; capacity as usize],
             free: (0..capacity).rev().collect(),
-            ended: VecDeque::new(),
+            queue: VecDeque::new(),
             next_seq: 0,
             in_flight: 0,
         }
-    }
-
-    pub(super) fn capacity(&self) -> u32 {
-        u32::try_from(self.entries.len()).unwrap_or(u32::MAX)
     }
 
     pub(super) fn room(&self) -> usize {
@@ -81,15 +80,32 @@ impl Journal {
         index | u32::from(entry.generation) << abi::TR_TICKET_GENERATION_SHIFT
     }
 
-    /// Takes a task in; its ticket, or nothing if there is no room.
-    pub(super) fn admit(&mut self, item: TaskWorkItem, delivery: Delivery) -> Option<u32> {
-        let index = self.free.pop()?;
-        let entry = &mut self.entries[index as usize];
-        let generation = entry.generation.wrapping_add(1);
-        *entry = Entry { status: Status::InFlight, delivery, generation, seq: self.next_seq, item };
-        self.next_seq += 1;
-        self.in_flight += 1;
-        Some(Self::ticket(index, entry))
+    /// Takes tasks in, for which there is room; appends their tickets.
+    pub(super) fn admit(&mut self, items: &[TaskWorkItem], delivery: Delivery, tickets: &mut Vec<LineTicket>) {
+        let indices = self.free.drain(self.free.len() - items.len()..).rev();
+        let (entries, kept, first) = (&mut self.entries, &mut self.items, self.next_seq);
+        let take = |(index, (item, seq)): (u32, (&TaskWorkItem, u64))| {
+            let entry = &mut entries[index as usize];
+            (entry.status, entry.delivery, entry.seq) = (Status::InFlight, delivery, seq);
+            entry.generation = entry.generation.wrapping_add(1);
+            kept[index as usize] = *item;
+            LineTicket { ticket: Self::ticket(index, entry), target_hi: 0 }
+        };
+        tickets.extend(indices.zip(items.iter().zip(first..)).map(take));
+        self.next_seq += items.len() as u64;
+        self.in_flight += items.len() as u32;
+    }
+
+    /// The device's record that a task ended: whose it was, and its end.
+    fn of_record(&self, record: &abi::CompletionRecord) -> Result<(u32, Completion), BackendError> {
+        let index = record.ticket & abi::TR_INDEX_MASK;
+        let stray =
+            |what: &str| BackendError::Protocol { what: format!("{what} ended: ticket {:#010x}", record.ticket) };
+        let entry = self.entries.get(index as usize).ok_or_else(|| stray("a task that never was"))?;
+        if Self::ticket(index, entry) != record.ticket || entry.status != Status::InFlight {
+            return Err(stray("a task that is not in flight"));
+        }
+        Ok((index, Completion::of_record(SubmissionId(entry.seq), record)))
     }
 
     /// The device's record that a task ended.
@@ -97,15 +113,25 @@ impl Journal {
     /// # Errors
     /// [`BackendError::Protocol`] if no such task is in flight: a record twice, or an overwritten one.
     pub(super) fn end_by_record(&mut self, record: &abi::CompletionRecord) -> Result<Completion, BackendError> {
-        let index = record.ticket & abi::TR_INDEX_MASK;
-        let stray =
-            |what: &str| BackendError::Protocol { what: format!("{what} ended: ticket {:#010x}", record.ticket) };
-        let entry = self.entries.get(index as usize).ok_or_else(|| stray("a task that never was"))?;
-        if Self::ticket(index, entry) != record.ticket || !matches!(entry.status, Status::InFlight) {
-            return Err(stray("a task that is not in flight"));
-        }
-        let completion = Completion::of_record(SubmissionId(entry.seq), record);
+        let (index, completion) = self.of_record(record)?;
         self.end(index, completion);
+        Ok(completion)
+    }
+
+    /// As [`Journal::end_by_record`], for somebody who takes completions in bulk at this moment. What is not for them goes its own way.
+    pub(super) fn end_into(
+        &mut self,
+        record: &abi::CompletionRecord,
+        into: &mut Vec<Completion>,
+    ) -> Result<Completion, BackendError> {
+        let (index, completion) = self.of_record(record)?;
+        if self.entries[index as usize].delivery == Delivery::Bulk {
+            self.in_flight -= 1;
+            self.release(index);
+            into.push(completion);
+        } else {
+            self.end(index, completion);
+        }
         Ok(completion)
     }
 
@@ -119,11 +145,16 @@ impl Journal {
 
     fn end(&mut self, index: u32, completion: Completion) {
         let entry = &mut self.entries[index as usize];
-        entry.status = Status::Ended(completion);
         self.in_flight -= 1;
         match entry.delivery {
-            Delivery::Handle => {}
-            Delivery::Bulk => self.ended.push_back(index),
+            Delivery::Handle => {
+                entry.status = Status::Kept;
+                self.kept[index as usize] = Some(completion);
+            }
+            Delivery::Bulk => {
+                entry.status = Status::Queued;
+                self.queue.push_back((index, completion));
+            }
             Delivery::Nobody => self.release(index),
         }
     }
@@ -136,66 +167,67 @@ impl Journal {
     /// The completion of a task with a handle, once: its slot is free afterwards.
     pub(super) fn take(&mut self, ticket: u32) -> Option<Completion> {
         let index = ticket & abi::TR_INDEX_MASK;
-        let Status::Ended(completion) = self.entries[index as usize].status else { return None };
+        let completion = self.kept[index as usize].take()?;
         self.release(index);
         Some(completion)
     }
 
     /// The task has come this far: what a later recovery falls back on.
     pub(super) fn update(&mut self, ticket: u32, item: TaskWorkItem) {
-        self.entries[(ticket & abi::TR_INDEX_MASK) as usize].item = item;
+        self.items[(ticket & abi::TR_INDEX_MASK) as usize] = item;
     }
 
     /// The holder of a handle does not want the completion any more.
     pub(super) fn forget(&mut self, ticket: u32) {
-        let index = ticket & abi::TR_INDEX_MASK;
-        match self.entries[index as usize].status {
-            Status::InFlight => self.entries[index as usize].delivery = Delivery::Nobody,
-            Status::Ended(_) => self.release(index),
-            Status::Free => {}
+        let entry = &mut self.entries[(ticket & abi::TR_INDEX_MASK) as usize];
+        match entry.status {
+            Status::InFlight => entry.delivery = Delivery::Nobody,
+            Status::Kept => drop(self.take(ticket)),
+            Status::Queued | Status::Free => {}
         }
     }
 
     /// Up to `limit` completions for bulk delivery, in the order in which the tasks ended.
     pub(super) fn take_bulk(&mut self, limit: usize, into: &mut Vec<Completion>) -> usize {
-        let count = self.ended.len().min(limit);
-        for index in self.ended.drain(..count).collect::<Vec<_>>() {
-            if let Status::Ended(completion) = self.entries[index as usize].status {
-                into.push(completion);
-            }
-            self.release(index);
+        let count = self.queue.len().min(limit);
+        for (index, completion) in self.queue.drain(..count) {
+            into.push(completion);
+            self.entries[index as usize].status = Status::Free;
+            self.free.push(index);
         }
         count
     }
 
-    pub(super) fn has_bulk(&self) -> bool {
-        !self.ended.is_empty()
-    }
-
     /// Tickets, ids and items of all tasks in flight, in the order of submission.
     pub(super) fn unfinished(&self) -> Vec<(u32, SubmissionId, TaskWorkItem)> {
-        let entries = self.entries.iter().zip(0u32..);
-        let in_flight = entries.filter(|(entry, _)| matches!(entry.status, Status::InFlight));
-        let mut list: Vec<_> =
-            in_flight.map(|(entry, index)| (Self::ticket(index, entry), SubmissionId(entry.seq), entry.item)).collect();
+        let entries = self.entries.iter().zip(&self.items).zip(0u32..);
+        let in_flight = entries.filter(|((entry, _), _)| entry.status == Status::InFlight);
+        let named = |((entry, item), index): ((&Entry, &TaskWorkItem), u32)| {
+            (Self::ticket(index, entry), SubmissionId(entry.seq), *item)
+        };
+        let mut list: Vec<_> = in_flight.map(named).collect();
         list.sort_by_key(|(_, id, _)| *id);
         list
     }
 
     /// Faulted tasks whose completions nobody has taken yet: the slots that a snapshot counts as Faulted.
     pub(super) fn faulted_untaken(&self) -> impl Iterator<Item = TaskWorkItem> + '_ {
-        self.entries.iter().filter_map(|entry| match entry.status {
-            Status::Ended(Completion { outcome: Outcome::Faulted(_), .. }) => {
-                Some(TaskWorkItem { state: abi::TASK_STATE_FAULTED, ..TaskWorkItem::default() })
-            }
-            _ => None,
-        })
+        let untaken = self.kept.iter().flatten().chain(self.queue.iter().map(|(_, completion)| completion));
+        untaken
+            .filter(|completion| matches!(completion.outcome, Outcome::Faulted(_)))
+            .map(|_| TaskWorkItem { state: abi::TASK_STATE_FAULTED, ..TaskWorkItem::default() })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn admit(journal: &mut Journal, items: &[TaskWorkItem], delivery: Delivery) -> Vec<LineTicket> {
+        let mut tickets = Vec::new();
+        journal.admit(items, delivery, &mut tickets);
+        tickets
+    }
 
     fn record(ticket: u32) -> abi::CompletionRecord {
         abi::CompletionRecord { ticket, state: abi::TASK_STATE_DONE, ..Default::default() }
@@ -205,22 +237,22 @@ mod tests {
     fn a_full_journal_takes_nothing_until_a_completion_is_consumed() {
         let mut journal = Journal::new(2);
         let item = TaskWorkItem::default();
-        let first = journal.admit(item, Delivery::Bulk).unwrap();
-        assert!(journal.admit(item, Delivery::Handle).is_some());
-        assert!(journal.admit(item, Delivery::Bulk).is_none());
+        let first = admit(&mut journal, &[item], Delivery::Bulk)[0].ticket;
+        admit(&mut journal, &[item], Delivery::Handle);
+        assert_eq!(journal.room(), 0);
         journal.end_by_record(&record(first)).unwrap();
-        assert!(journal.admit(item, Delivery::Bulk).is_none(), "ended but not consumed");
+        assert_eq!(journal.room(), 0, "ended but not consumed");
         assert_eq!(journal.take_bulk(8, &mut Vec::new()), 1);
-        assert!(journal.admit(item, Delivery::Bulk).is_some());
+        assert_eq!(journal.room(), 1);
     }
 
     #[test]
     fn a_second_record_of_the_same_task_is_a_violation() {
         let mut journal = Journal::new(2);
-        let ticket = journal.admit(TaskWorkItem::default(), Delivery::Nobody).unwrap();
+        let ticket = admit(&mut journal, &[TaskWorkItem::default()], Delivery::Nobody)[0].ticket;
         journal.end_by_record(&record(ticket)).unwrap();
         assert!(matches!(journal.end_by_record(&record(ticket)), Err(BackendError::Protocol { .. })));
-        let again = journal.admit(TaskWorkItem::default(), Delivery::Nobody).unwrap();
+        let again = admit(&mut journal, &[TaskWorkItem::default()], Delivery::Nobody)[0].ticket;
         assert_ne!(ticket, again, "the slot is the same, the generation is not");
         assert!(journal.end_by_record(&record(ticket)).is_err());
         assert!(journal.end_by_record(&record(again)).is_ok());
@@ -229,10 +261,10 @@ mod tests {
     #[test]
     fn a_dropped_handle_frees_its_slot_whenever_the_task_ends() {
         let mut journal = Journal::new(1);
-        let before = journal.admit(TaskWorkItem::default(), Delivery::Handle).unwrap();
+        let before = admit(&mut journal, &[TaskWorkItem::default()], Delivery::Handle)[0].ticket;
         journal.forget(before);
         journal.end_by_record(&record(before)).unwrap();
-        let after = journal.admit(TaskWorkItem::default(), Delivery::Handle).unwrap();
+        let after = admit(&mut journal, &[TaskWorkItem::default()], Delivery::Handle)[0].ticket;
         journal.end_by_record(&record(after)).unwrap();
         assert_eq!(journal.room(), 0);
         journal.forget(after);
@@ -242,12 +274,12 @@ mod tests {
     #[test]
     fn ids_are_never_reused_and_the_unfinished_come_in_order() {
         let mut journal = Journal::new(4);
-        let tickets: Vec<_> = (0..4).map(|_| journal.admit(TaskWorkItem::default(), Delivery::Bulk).unwrap()).collect();
-        journal.end_by_record(&record(tickets[1])).unwrap();
+        let tickets = admit(&mut journal, &[TaskWorkItem::default(); 4], Delivery::Bulk);
+        journal.end_by_record(&record(tickets[1].ticket)).unwrap();
         let mut taken = Vec::new();
         journal.take_bulk(1, &mut taken);
         assert_eq!(taken[0].id, SubmissionId(1));
-        journal.admit(TaskWorkItem::default(), Delivery::Bulk).unwrap();
+        admit(&mut journal, &[TaskWorkItem::default()], Delivery::Bulk);
         let ids: Vec<_> = journal.unfinished().iter().map(|(_, id, _)| id.0).collect();
         assert_eq!(ids, [0, 2, 3, 4]);
     }

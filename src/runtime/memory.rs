@@ -13,7 +13,11 @@ use crate::error::BackendError;
 pub(super) const MAX_TIMELINES: u32 = 256;
 /// Bytes of a control line, and the lines before those of the rings, as `memory.glsl` lays them out.
 const CONTROL_LINE: u64 = 128;
-const CONTROL_LINES: u64 = 7;
+const CONTROL_LINES: u64 = 40;
+/// Slices that may be pending at once: one runs, one follows it without the host.
+pub(super) const SLICES: usize = 2;
+/// Bytes from one slice's launch or exit record to the next one's: lines of their own.
+const RECORD_STRIDE: u64 = 256;
 
 /// What the kernel is pushed: the twin of `TrPush` in `memory.glsl`, compared by a test.
 #[repr(C)]
@@ -25,14 +29,14 @@ pub struct Push {
     pub metas: u64,
     pub rings: u64,
     pub wheel: u64,
-    pub wakes: u64,
     pub lines: u64,
     pub tickets: u64,
     pub launch: u64,
-    pub epochs: u64,
+    pub bell: u64,
     pub tenants: u64,
     pub buffers: u64,
     pub completions: u64,
+    pub marks: u64,
     pub exit_record: u64,
     pub trace: u64,
     pub capacity_log2: u32,
@@ -59,20 +63,30 @@ pub(super) struct Memory {
     pub(super) metas: Buffer,
     pub(super) rings: Buffer,
     pub(super) wheel: Buffer,
-    pub(super) wakes: Buffer,
     // Mailbox: the host writes, the device reads.
     pub(super) lines: Buffer,
     pub(super) tickets: Buffer,
     pub(super) launch: Buffer,
-    pub(super) epochs: Buffer,
+    pub(super) bell: Buffer,
     pub(super) tenants: Buffer,
     pub(super) buffers: Buffer,
     // Report: the device writes, the host reads.
     pub(super) completions: Buffer,
+    pub(super) marks: Buffer,
     pub(super) exit_record: Buffer,
     pub(super) trace: Buffer,
     /// Where slots and metas are copied to when the host asks for them.
     pub(super) inspection: Buffer,
+}
+
+/// Where the launch and exit records of the slice in this place are.
+pub(super) fn record_offset(place: usize) -> u64 {
+    place as u64 * RECORD_STRIDE
+}
+
+/// Where the epoch of a timeline is in the doorbell's buffer.
+pub(super) fn epoch_offset(timeline: u32) -> u64 {
+    u64::from(abi::TR_BELL_WORDS) * 4 + size::<abi::EpochWord>(timeline)
 }
 
 fn size<T>(count: u32) -> u64 {
@@ -101,51 +115,51 @@ impl Memory {
             metas: make("metas", private, metas)?,
             rings: make("rings", private, u64::from(rings) * size::<[u32; 2]>(capacity))?,
             wheel: make("wheel", private, size::<u32>(abi::TR_WHEEL_BUCKETS * abi::TR_WHEEL_LISTS))?,
-            wakes: make("wakes", private, size::<abi::WakeState>(MAX_TIMELINES))?,
             lines: make("submission ring", mailbox, slots)?,
-            tickets: make("tickets", mailbox, size::<u32>(capacity))?,
-            launch: make("launch", mailbox, size::<abi::SliceLaunch>(1))?,
-            epochs: make("epochs", mailbox, size::<abi::EpochWord>(MAX_TIMELINES))?,
+            tickets: make("tickets", mailbox, size::<[u32; 2]>(capacity))?,
+            launch: make("launches", mailbox, SLICES as u64 * RECORD_STRIDE)?,
+            bell: make("doorbell", mailbox, epoch_offset(MAX_TIMELINES))?,
             tenants: make("tenants", mailbox, size::<u32>(options.tenants))?,
             buffers: make("buffer table", mailbox, size::<abi::BufferEntry>(options.buffers))?,
             completions: make("completion ring", report, size::<abi::CompletionRecord>(capacity))?,
-            exit_record: make("exit record", report, size::<abi::SliceExit>(1))?,
+            marks: make("line marks", report, size::<u32>(capacity))?,
+            exit_record: make("exit records", report, SLICES as u64 * RECORD_STRIDE)?,
             trace: make("trace", report, size::<abi::TraceRecord>(options.trace_capacity.max(1)))?,
             inspection: make("inspection", report, slots + metas)?,
         })
     }
 
-    pub(super) fn push(&self) -> Push {
+    /// What the slice in this place of [`SLICES`] is pushed.
+    pub(super) fn push(&self, place: usize) -> Push {
         Push {
             control: self.control.address(),
             slots: self.slots.address(),
             metas: self.metas.address(),
             rings: self.rings.address(),
             wheel: self.wheel.address(),
-            wakes: self.wakes.address(),
             lines: self.lines.address(),
             tickets: self.tickets.address(),
-            launch: self.launch.address(),
-            epochs: self.epochs.address(),
+            launch: self.launch.address() + record_offset(place),
+            bell: self.bell.address(),
             tenants: self.tenants.address(),
             buffers: self.buffers.address(),
             completions: self.completions.address(),
-            exit_record: self.exit_record.address(),
+            marks: self.marks.address(),
+            exit_record: self.exit_record.address() + record_offset(place),
             trace: self.trace.address(),
             capacity_log2: self.capacity.trailing_zeros(),
             padding: 0,
         }
     }
 
+    /// The mailboxes that a running slice looks at, and the reports that the host looks at meanwhile.
+    pub(super) fn talking(&self) -> ([&Buffer; 5], [&Buffer; 2]) {
+        let mailboxes = [&self.lines, &self.tickets, &self.bell, &self.tenants, &self.buffers];
+        (mailboxes, [&self.completions, &self.marks])
+    }
+
     /// What each private buffer is filled with before the first slice, and after one that was cut.
-    pub(super) fn fills(&self) -> [(&Buffer, u32); 6] {
-        [
-            (&self.control, 0),
-            (&self.slots, 0),
-            (&self.metas, 0),
-            (&self.rings, 0),
-            (&self.wakes, 0),
-            (&self.wheel, abi::TR_NIL),
-        ]
+    pub(super) fn fills(&self) -> [(&Buffer, u32); 5] {
+        [(&self.control, 0), (&self.slots, 0), (&self.metas, 0), (&self.rings, 0), (&self.wheel, abi::TR_NIL)]
     }
 }

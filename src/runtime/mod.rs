@@ -1,14 +1,21 @@
 //! The runtime that users hold: submit, wait, signal, look, stop.
 //!
-//! Host and device meet at slice boundaries: tasks, epochs and tables that change while a slice runs are seen by the next one. Nothing runs
-//! in the background of the host: a submission launches a slice if none runs, and whoever waits launches the next and takes over what ended.
+//! In live mode a running slice hears of tasks and epochs as they come, and its completions are seen as they happen. In boundary mode host and
+//! device meet where slices begin and end, which is what Vulkan promises everywhere. [`Mode`] says which of them it is to be.
+//!
+//! A submission launches a slice if none runs. Whoever waits, and a thread of the runtime's own, launch the next one and take over what ended;
+//! that thread sleeps while nothing is to be done, and a runtime without [`RuntimeOptions::launch_on_submit`] has none.
 
 mod driver;
 mod handle;
 mod inner;
 mod journal;
+mod keeper;
+mod mailbox;
 mod memory;
+mod mode;
 mod options;
+mod pace;
 mod recovery;
 mod slices;
 mod state;
@@ -18,7 +25,7 @@ mod task;
 pub use handle::TaskHandle;
 #[doc(hidden)]
 pub use memory::Push;
-pub use options::RuntimeOptions;
+pub use options::{Mode, RuntimeOptions};
 pub use task::{Accepted, BufferHandle, Completion, Outcome, RuntimeStats, StopReport, SubmissionId, Task};
 
 use std::ops::Range;
@@ -26,22 +33,24 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::abi::{TaskWorkItem, TraceRecord};
-use crate::device::{Buffer, Device};
+use crate::device::{Buffer, Device, Residency};
 use crate::error::BackendError;
 use crate::program::Program;
 use crate::telemetry::TaskQueueSnapshot;
 use driver::{Driver, Shared, Step};
 use inner::Inner;
 use journal::Delivery;
+use keeper::{Alarm, Kept};
 use memory::Memory;
+use pace::Pace;
 use slices::Slices;
 use state::State;
 
 /// Tasks on a device. Clones share it, and all methods take `&self`: any number of threads may use it at once.
 ///
-/// Dropping the last clone waits for the running slice, for at most [`RuntimeOptions::slice_timeout`]; unfinished tasks are gone then.
+/// Dropping the last clone calls off what runs and waits for its end, for at most [`RuntimeOptions::slice_timeout`]; unfinished tasks are gone then.
 #[derive(Clone, Debug)]
-pub struct Runtime(Arc<Inner>);
+pub struct Runtime(Arc<Kept>);
 
 impl Runtime {
     /// Makes a runtime for the program's ops on the device. No slice runs before the first submission.
@@ -54,17 +63,32 @@ impl Runtime {
         options.check()?;
         let workers = options.workers_on(device);
         let memory = Memory::new(device, &options, options.shards_for(workers))?;
+        let residency = mode::residency(device, &options, &memory)?;
+        let (live, timed) = (residency.is_live(), device.plan().shader_clock);
+        tracing::info!(live, reasons = ?residency.reasons(), "chose a mode");
+        let limits = [options.turn_budget, residency.turn_limit()];
+        let pace = Pace::new(timed, live, options.slice_time, options.linger, limits.into_iter().flatten().min());
         let slices = Slices::new(device, program)?;
-        let driver = Driver::new(slices, &options, workers, device.plan().subgroup_size);
-        let shared = Shared { state: Mutex::new(State::new(&options)), changed: Condvar::new() };
-        Ok(Self(Arc::new(Inner {
+        let progress = slices.progress().clone();
+        let driver = Driver::new(slices, pace, &options, workers, device.plan().subgroup_size);
+        let shared = Shared { state: Mutex::new(State::new(&options, live)), changed: Condvar::new() };
+        let inner = Inner {
             device: device.clone(),
             ops: program.ops().to_vec(),
             options,
             shared,
             driver: Mutex::new(Some(driver)),
             memory: Some(memory),
-        })))
+            residency,
+            progress,
+            alarm: Alarm::default(),
+        };
+        Ok(Self(Arc::new(Kept::new(inner)?)))
+    }
+
+    /// Whether slices hear the host while they run, and why.
+    pub fn residency(&self) -> &Residency {
+        &self.0.residency
     }
 
     /// The device that it runs on.
@@ -86,11 +110,10 @@ impl Runtime {
         let item = task.into();
         let (id, ticket) = self.0.with_state(|state, memory| {
             self.0.refuse(state, &[item])?;
-            if state.room() == 0 {
-                return Err(BackendError::Full { capacity: self.0.options.capacity });
-            }
             let id = state.journal.next_id();
-            Ok((id, state.accept(memory, item, Delivery::Handle)?))
+            state.accept(memory, &[item], Delivery::Handle)?;
+            let full = BackendError::Full { capacity: self.0.options.capacity };
+            state.tickets.first().map(|line| (id, line.ticket)).ok_or(full)
         })?;
         self.0.launch_after_submit();
         Ok(TaskHandle::new(self.0.clone(), id, ticket))
@@ -119,7 +142,8 @@ impl Runtime {
     /// # Errors
     /// What the device or the driver gives; [`BackendError::DeviceLost`] stays.
     pub fn poll(&self) -> Result<bool, BackendError> {
-        Ok(self.0.step(Instant::now())? == Some(Step::Progress))
+        self.0.with_state(|state, memory| state.listen(memory))?;
+        Ok(self.0.step()? == Some(Step::Progress))
     }
 
     /// Runs one slice to its end: the one that runs, or one that is wanted. False if there was nothing to run. For users who place the device's
@@ -149,8 +173,9 @@ impl Runtime {
         if limit == 0 {
             return Ok(0);
         }
-        let taken = self.0.drive(timeout, "a completion", |state| {
-            Ok(state.journal.has_bulk().then(|| state.journal.take_bulk(limit, into)))
+        let taken = self.0.drive(timeout, "a completion", |state, memory| {
+            let taken = state.take_bulk(memory, limit, into)?;
+            Ok((taken > 0).then_some(taken))
         });
         match taken {
             Err(BackendError::Timeout { .. }) => Ok(0),
@@ -163,9 +188,12 @@ impl Runtime {
     /// # Errors
     /// [`BackendError::Stalled`] if all that is left waits for epochs; [`BackendError::Timeout`].
     pub fn drain(&self, timeout: Duration) -> Result<(), BackendError> {
-        self.0.drive(timeout, "all tasks to end", |state| match state.stalled() {
-            Some(paused) => Err(BackendError::Stalled { paused }),
-            None => Ok((state.journal.in_flight() == 0).then_some(())),
+        self.0.drive(timeout, "all tasks to end", |state, memory| {
+            state.listen(memory)?;
+            match state.stalled() {
+                Some(paused) => Err(BackendError::Stalled { paused }),
+                None => Ok((state.journal.in_flight() == 0).then_some(())),
+            }
         })
     }
 
@@ -174,18 +202,23 @@ impl Runtime {
     /// # Errors
     /// [`BackendError::BadOption`] if there are 256.
     pub fn create_timeline(&self) -> Result<u8, BackendError> {
-        self.0.with_state(|state, _| Ok(state.tables.create_timeline()? as u8))
+        self.0.with_state(|state, memory| {
+            let timeline = state.tables.create_timeline()?;
+            state.tell(memory)?;
+            Ok(timeline as u8)
+        })
     }
 
-    /// Advances a timeline to an epoch: tasks that are paused until then, or until an earlier one, resume from the next slice on.
+    /// Advances a timeline to an epoch: tasks that are paused until then, or until an earlier one, resume; in boundary mode from the next slice
+    /// on.
     ///
     /// # Errors
     /// [`BackendError::UnknownTimeline`], [`BackendError::EpochWentBack`].
     pub fn signal(&self, timeline: u8, epoch: u64) -> Result<(), BackendError> {
-        self.0.with_state(|state, _| {
+        self.0.with_state(|state, memory| {
             state.tables.advance(timeline.into(), epoch)?;
             state.wants_slice |= state.journal.in_flight() > 0;
-            Ok(())
+            state.tell(memory)
         })?;
         self.0.launch_after_submit();
         Ok(())
@@ -200,12 +233,15 @@ impl Runtime {
     }
 
     /// Lets a tenant's tasks run, or not: those claimed while it is off fault with `TASK_FAULT_BAD_TENANT`. All are on at first. Takes effect
-    /// from the next slice on.
+    /// soon in live mode, and in boundary mode from the next slice on.
     ///
     /// # Errors
     /// [`BackendError::UnknownTenant`] at or past the end of the table.
     pub fn set_tenant(&self, tenant: u32, enabled: bool) -> Result<(), BackendError> {
-        self.0.with_state(|state, _| state.tables.set_tenant(tenant, enabled))
+        self.0.with_state(|state, memory| {
+            state.tables.set_tenant(tenant, enabled)?;
+            state.tell(memory)
+        })
     }
 
     /// Lets a tenant's tasks use a range of bytes of a buffer, which the runtime keeps alive until it is unregistered. Offset and length are
@@ -220,7 +256,11 @@ impl Runtime {
         buffer: &Arc<Buffer>,
         range: Range<u64>,
     ) -> Result<BufferHandle, BackendError> {
-        self.0.with_state(|state, _| state.tables.register(tenant, buffer, range))
+        self.0.with_state(|state, memory| {
+            let handle = state.tables.register(tenant, buffer, range)?;
+            state.tell(memory)?;
+            Ok(handle)
+        })
     }
 
     /// [`Runtime::register_buffer`] for memory that the runtime knows nothing of but its device address.
@@ -235,7 +275,11 @@ impl Runtime {
         if !address.is_multiple_of(4) {
             return Err(BackendError::BadOption { option: "address", value: address, must: "a multiple of 4" });
         }
-        self.0.with_state(|state, _| state.tables.register_address(tenant, address, words.into(), None))
+        self.0.with_state(|state, memory| {
+            let handle = state.tables.register_address(tenant, address, words.into(), None)?;
+            state.tell(memory)?;
+            Ok(handle)
+        })
     }
 
     /// Ends a registration: waits for the running slice, after which no task can reach the buffer by this handle, and those that try fault with
@@ -245,8 +289,9 @@ impl Runtime {
     /// [`BackendError::UnknownHandle`]; [`BackendError::Timeout`], and then the handle is still registered.
     pub fn unregister_buffer(&self, handle: BufferHandle, timeout: Duration) -> Result<(), BackendError> {
         self.0.settled(timeout, |inner, _, _| {
-            let _kept_until_here = inner.shared.lock().tables.unregister(handle)?;
-            Ok(())
+            let mut state = inner.shared.lock();
+            let _kept_until_here = state.tables.unregister(handle)?;
+            state.tell(inner.memory()?)
         })
     }
 
@@ -273,12 +318,12 @@ impl Runtime {
         unfinished.map(|(_, id, item)| (id, item)).collect()
     }
 
-    /// What has been done so far.
+    /// What has been done so far; turns, pauses and resumes are counted up to the end of the last slice. [`Runtime::snapshot`] ends one.
     pub fn stats(&self) -> RuntimeStats {
         self.0.shared.lock().stats
     }
 
-    /// The turns recorded since the last call, in no particular order; empty without [`RuntimeOptions::trace_capacity`].
+    /// The turns recorded since the last call in slices that have ended ([`Runtime::snapshot`] ends one), in no particular order; empty without [`RuntimeOptions::trace_capacity`].
     pub fn take_trace(&self) -> Vec<TraceRecord> {
         std::mem::take(&mut self.0.shared.lock().trace)
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::abi;
-use crate::device::Device;
+use crate::device::{Device, SelfTest};
 use crate::error::BackendError;
 
 /// How a [`Runtime`](crate::Runtime) is laid out and driven. Every field has a default that works.
@@ -19,11 +19,22 @@ pub struct RuntimeOptions {
     /// sees only its own shard and one other each turn, so order between shards is loose, and each shard has rings for the whole capacity (40
     /// bytes a slot). `None`: one for each 8 workers, at most 64 and at most 256 MiB.
     pub shards: Option<u32>,
-    /// Turns that a worker takes before its slice ends, at least 1. The longest time that the host waits to be heard is this times the
-    /// longest turn.
-    pub turn_budget: u32,
-    /// Turns without anything to do after which a worker leaves its slice.
-    pub linger_turns: u32,
+    /// Whether a running slice hears the host.
+    pub mode: Mode,
+    /// What the device was found to do, for [`Mode::Auto`]; `None` for [`Device::self_test`], which runs once for each device and takes some
+    /// tenths of a second.
+    pub self_test: Option<SelfTest>,
+    /// How long a slice lasts while there is something to do, from 1 µs to 1 s, or [`Duration::MAX`] if only its turns are to end it. The next
+    /// one is submitted before it ends, so the device does not wait in between; what waits for a slice's end, such as
+    /// [`Runtime::snapshot`](crate::Runtime::snapshot) in boundary mode, waits as long. The default, 100 ms, is a sixth of the strictest known watchdog (640 ms, Intel's). A turn is never interrupted: it has to be shorter
+    /// than the watchdog by itself.
+    pub slice_time: Duration,
+    /// Live mode: how long a slice stays without anything to do before it leaves the device to others, at most 1 s. While it stays, a
+    /// submission is heard within microseconds, and other queues share the device's time with it.
+    pub linger: Duration,
+    /// Turns that a worker takes before its slice ends, whatever its time, at least 1. `None`: 512 in boundary mode, where the next slice is the
+    /// first to hear the host, and 2^24 in live mode.
+    pub turn_budget: Option<u32>,
     /// Ticks (claims) of waiting that weigh as much as one step of priority, from 1 to 2^20. With one shard a ready task is claimed after at
     /// most `4 * aging_ticks + capacity + 4 * batch * workers` further claims, whatever else is submitted; with several, count only the claims
     /// by workers that look at its shard, which each worker does once in as many turns as there are shards.
@@ -40,9 +51,24 @@ pub struct RuntimeOptions {
     pub slice_timeout: Duration,
     /// Whether a submission launches a slice if none runs. Without it, only waits and [`Runtime::poll`](crate::Runtime::poll) do.
     pub launch_on_submit: bool,
-    /// Makes each worker that runs a task in this turn (1 is the first) of the first slice behave as if the driver had cut it there. For tests
-    /// of recovery.
+    /// Makes each worker that runs a task in this turn (1 is the first) or a later one of the first slice behave as if the driver had cut it
+    /// there. For tests of recovery.
     pub cut_turn: Option<u32>,
+    /// Makes so many submissions, the first ones, go unheard by the slice that runs, as if it had just looked for the last time. For tests of
+    /// that race.
+    pub missed_bells: u32,
+}
+
+/// Whether a running slice hears the host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// As the self-test says, or as the environment variable `TASKRING_MODE` does (`live` or `boundary`).
+    #[default]
+    Auto,
+    /// Slices read their mailbox while they run, whatever the self-test would say. Where they do not see it, tasks wait for the next slice.
+    Live,
+    /// Slices read their mailbox when they begin.
+    Boundary,
 }
 
 impl Default for RuntimeOptions {
@@ -51,8 +77,11 @@ impl Default for RuntimeOptions {
             capacity: 16_384,
             workers: None,
             shards: None,
-            turn_budget: 512,
-            linger_turns: 16,
+            mode: Mode::Auto,
+            self_test: None,
+            slice_time: Duration::from_millis(100),
+            linger: Duration::from_micros(500),
+            turn_budget: None,
             aging_ticks: 4_096,
             batch: None,
             tenants: 32,
@@ -61,6 +90,7 @@ impl Default for RuntimeOptions {
             slice_timeout: Duration::from_secs(20),
             launch_on_submit: true,
             cut_turn: None,
+            missed_bells: 0,
         }
     }
 }
@@ -87,7 +117,12 @@ impl RuntimeOptions {
                 must: "a power of two up to 256",
             });
         }
-        within("turn_budget", self.turn_budget, 1..=1 << 30, "from 1 to 2^30")?;
+        within("turn_budget", self.turn_budget.unwrap_or(1), 1..=1 << 30, "from 1 to 2^30")?;
+        let micros = |time: Duration| u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
+        if self.slice_time != Duration::MAX {
+            within("slice_time", micros(self.slice_time), 1..=1_000_000, "from 1 us to 1 s, or Duration::MAX")?;
+        }
+        within("linger", micros(self.linger), 0..=1_000_000, "at most 1 s")?;
         within("aging_ticks", self.aging_ticks, 1..=1 << 20, "from 1 to 2^20")?;
         within("batch", self.batch.unwrap_or(1), 1..=128, "from 1 to 128")?;
         within("tenants", self.tenants, 1..=1 << 20, "from 1 to 2^20")?;
@@ -145,7 +180,9 @@ mod tests {
         assert_eq!(refused(RuntimeOptions { capacity: 32, ..base() }), "capacity");
         assert_eq!(refused(RuntimeOptions { capacity: 1 << 25, ..base() }), "capacity");
         assert_eq!(refused(RuntimeOptions { workers: Some(0), ..base() }), "workers");
-        assert_eq!(refused(RuntimeOptions { turn_budget: 0, ..base() }), "turn_budget");
+        assert_eq!(refused(RuntimeOptions { turn_budget: Some(0), ..base() }), "turn_budget");
+        assert_eq!(refused(RuntimeOptions { slice_time: Duration::ZERO, ..base() }), "slice_time");
+        assert_eq!(refused(RuntimeOptions { linger: Duration::from_secs(2), ..base() }), "linger");
         assert_eq!(refused(RuntimeOptions { aging_ticks: 0, ..base() }), "aging_ticks");
         assert_eq!(refused(RuntimeOptions { tenants: 0, ..base() }), "tenants");
         assert_eq!(refused(RuntimeOptions { batch: Some(0), ..base() }), "batch");

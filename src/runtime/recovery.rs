@@ -1,6 +1,7 @@
 //! After a slice that ended without a reason: rings and wait lists may have holes, so they are cleared, and every unfinished task is published
 //! again as its slot has it. Slots are the truth; the journal has what never reached one.
 
+use super::mailbox::LineTicket;
 use super::memory::Memory;
 use super::state::State;
 use crate::abi::{self, SlotMeta, TaskState, TaskWorkItem};
@@ -52,13 +53,9 @@ pub(super) fn recover(
     metas: &[SlotMeta],
     may_restart: bool,
 ) -> Result<(), BackendError> {
-    // Records that were written count, whatever is missing between them.
-    for position in 0..memory.capacity {
-        if let Some(record) = state.record(memory, state.consumed.wrapping_add(position))? {
-            state.end(&record)?;
-        }
-    }
+    state.salvage(memory)?;
     state.start_anew(memory)?;
+    let (mut tickets, mut items) = (Vec::new(), Vec::new());
     for (ticket, _, submitted) in state.journal.unfinished() {
         let slot = in_slot(ticket, slots, metas);
         let left = slot.unwrap_or(submitted);
@@ -72,10 +69,14 @@ pub(super) fn recover(
             }
             Fate::Published(item) => {
                 state.journal.update(ticket, item);
-                state.publish(memory, ticket, &item)?;
+                let decided = slot.is_some() && meta.next != abi::TR_UNDECIDED;
+                let target_hi = if decided { meta.target_hi } else { state.tables.target_hi(&item) };
+                tickets.push(LineTicket { ticket, target_hi });
+                items.push(item);
             }
         }
     }
+    state.publish(memory, &tickets, &items)?;
     state.stats.recoveries += 1;
     Ok(())
 }

@@ -1,35 +1,37 @@
-//! Slices as Vulkan sees them: one pipeline, one command buffer, one timeline that counts them. No policy.
+//! Slices as Vulkan sees them: one pipeline, a command buffer for each that may be pending, one timeline that counts them. No policy.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::memory::{Memory, Push};
+use super::memory::{Memory, Push, SLICES, record_offset};
 use crate::abi::{self, SlotMeta, TaskWorkItem};
 use ash::vk;
 
 use crate::device::{Device, PipelineDesc, Timeline};
 use crate::error::BackendError;
-use crate::program::Program;
+use crate::program::{Program, without_clock};
 
-/// How long a wait polls the timeline before it blocks. Reading the counter takes some 13 ns on the H100's driver, where a blocked thread wakes
+/// How long a wait polls before it blocks. Reading the counter takes some 13 ns on the H100's driver, where a blocked thread wakes
 /// 40 us late; a slice that takes longer than this hardly notices.
-const SPIN: Duration = Duration::from_micros(200);
+pub(super) const SPIN: Duration = Duration::from_micros(200);
 
-/// Launches slices one at a time and waits for them.
+/// Launches slices and sees them end.
 #[derive(Debug)]
 pub(super) struct Slices {
     device: Device,
     layout: vk::PipelineLayout,
     pipeline: vk::Pipeline,
     pool: vk::CommandPool,
-    commands: vk::CommandBuffer,
-    progress: Timeline,
+    /// One for each place of a slice, and the last for inspections.
+    commands: Vec<vk::CommandBuffer>,
+    progress: Arc<Timeline>,
     /// Submissions so far: the value that `progress` reaches when the last one is done.
     submitted: u64,
 }
 
 impl Slices {
     pub(super) fn new(device: &Device, program: &Program) -> Result<Self, BackendError> {
-        let progress = Timeline::new(device, "taskring progress", 0)?;
+        let progress = Arc::new(Timeline::new(device, "taskring progress", 0)?);
         let raw = device.raw();
         let range = vk::PushConstantRange::default().stage_flags(vk::ShaderStageFlags::COMPUTE).size(Push::BYTES);
         let info = vk::PipelineLayoutCreateInfo::default().push_constant_ranges(std::slice::from_ref(&range));
@@ -42,7 +44,7 @@ impl Slices {
             layout,
             pipeline: vk::Pipeline::null(),
             pool: vk::CommandPool::null(),
-            commands: vk::CommandBuffer::null(),
+            commands: Vec::new(),
             progress,
             submitted: 0,
         };
@@ -53,18 +55,21 @@ impl Slices {
         // SAFETY: the info is complete and the family is the device's own.
         let pool = unsafe { raw.create_command_pool(&info, None) };
         slices.pool = device.created("vkCreateCommandPool", "taskring", pool)?;
-        let info = vk::CommandBufferAllocateInfo::default().command_pool(slices.pool).command_buffer_count(1);
+        let info =
+            vk::CommandBufferAllocateInfo::default().command_pool(slices.pool).command_buffer_count(SLICES as u32 + 1);
         // SAFETY: the pool was just made and nobody else uses it.
         let commands = unsafe { raw.allocate_command_buffers(&info) };
-        let commands = commands.map_err(|result| device.fail("vkAllocateCommandBuffers", result))?;
-        slices.commands = commands[0];
-        device.name(slices.commands, "taskring slice");
+        slices.commands = commands.map_err(|result| device.fail("vkAllocateCommandBuffers", result))?;
+        for commands in &slices.commands {
+            device.name(*commands, "taskring slice");
+        }
         Ok(slices)
     }
 
     fn build_pipeline(&self, program: &Program) -> Result<vk::Pipeline, BackendError> {
         let device = &self.device;
-        let info = vk::ShaderModuleCreateInfo::default().code(program.spirv());
+        let untimed = (!device.plan().shader_clock).then(|| without_clock(program.spirv()));
+        let info = vk::ShaderModuleCreateInfo::default().code(untimed.as_deref().unwrap_or(program.spirv()));
         // SAFETY: the words are SPIR-V that the crate's compiler made, as `Program` promises.
         let module = unsafe { device.raw().create_shader_module(&info, None) };
         let module = device.created("vkCreateShaderModule", "taskring kernel", module)?;
@@ -86,11 +91,18 @@ impl Slices {
         pipeline
     }
 
-    /// Submits a slice of `workers` workgroups; clears the private memory before it if `fresh`. No slice may be pending.
-    pub(super) fn launch(&mut self, memory: &Memory, workers: u32, fresh: bool) -> Result<(), BackendError> {
-        let push = memory.push();
+    /// Submits a slice of `workers` workgroups after all before it; clears the private memory first if `fresh`. The slice that had this place
+    /// before has ended. Returns the value that the timeline reaches with the slice's end.
+    pub(super) fn launch(
+        &mut self,
+        memory: &Memory,
+        place: usize,
+        workers: u32,
+        fresh: bool,
+    ) -> Result<u64, BackendError> {
+        let push = memory.push(place);
         let (layout, pipeline) = (self.layout, self.pipeline);
-        self.submit("slice", |raw, commands| {
+        self.submit("slice", place, |raw, commands| {
             if fresh {
                 for (buffer, word) in memory.fills() {
                     // SAFETY: the buffer is alive, has transfer usage, and no submission that uses it is pending.
@@ -116,7 +128,7 @@ impl Slices {
         timeout: Duration,
     ) -> Result<(Vec<TaskWorkItem>, Vec<SlotMeta>), BackendError> {
         let (slots, metas) = (memory.slots.bytes(), memory.metas.bytes());
-        self.submit("inspection", |raw, commands| {
+        self.submit("inspection", SLICES, |raw, commands| {
             let into = memory.inspection.raw();
             for (buffer, bytes, at) in [(&memory.slots, slots, 0), (&memory.metas, metas, slots)] {
                 let region = [vk::BufferCopy::default().dst_offset(at).size(bytes)];
@@ -125,7 +137,7 @@ impl Slices {
             }
             barrier(raw, commands, Access::Transfer, Access::Host);
         })?;
-        if !self.wait(timeout)? {
+        if !self.progress.wait(self.submitted, timeout)? {
             return Err(self.late("the slots to be copied to the host", timeout));
         }
         let mut items = vec![TaskWorkItem::default(); memory.capacity as usize];
@@ -136,40 +148,46 @@ impl Slices {
         Ok((items, kept))
     }
 
-    fn submit(&mut self, what: &str, record: impl FnOnce(&ash::Device, vk::CommandBuffer)) -> Result<(), BackendError> {
+    fn submit(
+        &mut self,
+        what: &str,
+        place: usize,
+        record: impl FnOnce(&ash::Device, vk::CommandBuffer),
+    ) -> Result<u64, BackendError> {
         let _span = tracing::trace_span!("submit", what, number = self.submitted + 1).entered();
         let raw = self.device.raw();
         let fail = |call, result| self.device.fail(call, result);
         let info = vk::CommandBufferBeginInfo::default().flags(vk::CommandBufferUsageFlags::ONE_TIME_SUBMIT);
-        // SAFETY: the command buffer is not pending: callers wait before they submit again. Beginning resets it.
-        let begun = unsafe { raw.begin_command_buffer(self.commands, &info) };
+        let commands = self.commands[place];
+        // SAFETY: the command buffer is not pending: what had its place has ended. Beginning resets it.
+        let begun = unsafe { raw.begin_command_buffer(commands, &info) };
         begun.map_err(|result| fail("vkBeginCommandBuffer", result))?;
         // What earlier submissions left in private memory, this one sees.
-        barrier(raw, self.commands, Access::Device, Access::Device);
-        record(raw, self.commands);
+        barrier(raw, commands, Access::Device, Access::Device);
+        record(raw, commands);
         // SAFETY: it is in the recording state since above.
-        let ended = unsafe { raw.end_command_buffer(self.commands) };
+        let ended = unsafe { raw.end_command_buffer(commands) };
         ended.map_err(|result| fail("vkEndCommandBuffer", result))?;
         let signal = Some((self.progress.raw(), self.submitted + 1));
         // SAFETY: the handles are alive and recorded for this family, the value is the next of a timeline that only this function signals, and
         // what the commands use lives in the runtime, which waits for them before it goes.
-        unsafe { self.device.submit(&[self.commands], None, signal) }?;
+        unsafe { self.device.submit(&[commands], None, signal) }?;
         self.submitted += 1;
-        Ok(())
+        Ok(self.submitted)
     }
 
-    /// Whether the last submission has ended, waiting for at most `timeout`.
-    pub(super) fn wait(&self, timeout: Duration) -> Result<bool, BackendError> {
-        let start = Instant::now();
-        // A CPU driver would be polled with the cycles that it needs itself.
-        let spin = if self.device.is_cpu() { Duration::ZERO } else { SPIN.min(timeout) };
-        while start.elapsed() < spin {
-            if self.progress.value()? >= self.submitted {
-                break; // to the wait: it is what makes the device's writes visible, and it returns at once
-            }
-            std::hint::spin_loop();
+    /// The timeline that counts submissions.
+    pub(super) fn progress(&self) -> &Arc<Timeline> {
+        &self.progress
+    }
+
+    /// Whether a submission has ended.
+    pub(super) fn ended(&self, value: u64) -> Result<bool, BackendError> {
+        if self.progress.value()? < value {
+            return Ok(false);
         }
-        self.progress.wait(self.submitted, timeout.saturating_sub(start.elapsed()))
+        // It is the wait that makes the device's writes visible, and it returns at once.
+        self.progress.wait(value, Duration::ZERO)
     }
 
     pub(super) fn late(&self, wanted: &str, waited: Duration) -> BackendError {
@@ -246,7 +264,19 @@ impl Drop for Slices {
 }
 
 /// What a slice left in its exit record, if it left one.
-pub(super) fn exit_record(memory: &Memory, slice: u32) -> Result<Option<abi::SliceExit>, BackendError> {
-    let record: abi::SliceExit = host(&memory.exit_record)?.read_pod(0)?;
+pub(super) fn exit_record(memory: &Memory, place: usize, slice: u32) -> Result<Option<abi::SliceExit>, BackendError> {
+    let record: abi::SliceExit = host(&memory.exit_record)?.read_pod(record_offset(place))?;
     Ok((record.slice == slice).then_some(record))
+}
+
+/// Waits until a timeline has reached a value, for at most `timeout`: polls it for [`SPIN`] before it blocks.
+pub(super) fn wait(progress: &Timeline, value: u64, spins: bool, timeout: Duration) -> Result<bool, BackendError> {
+    let start = Instant::now();
+    while spins && start.elapsed() < SPIN.min(timeout) {
+        if progress.value()? >= value {
+            return Ok(true);
+        }
+        std::hint::spin_loop();
+    }
+    progress.wait(value, timeout.saturating_sub(start.elapsed()))
 }

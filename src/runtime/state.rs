@@ -1,6 +1,9 @@
 //! What the submitting and the driving threads share: the host's side of the rings, and the journal.
 
+use std::sync::atomic::Ordering::Acquire;
+
 use super::journal::{Delivery, Journal};
+use super::mailbox::{LineTicket, Mailbox, lap};
 use super::memory::Memory;
 use super::options::RuntimeOptions;
 use super::slices::host;
@@ -13,14 +16,16 @@ use crate::error::BackendError;
 pub(super) struct State {
     pub(super) journal: Journal,
     pub(super) tables: Tables,
+    pub(super) mailbox: Mailbox,
+    /// Of the tasks that were accepted last; kept so that a submission allocates nothing.
+    pub(super) tickets: Vec<LineTicket>,
     pub(super) stats: RuntimeStats,
     pub(super) trace: Vec<abi::TraceRecord>,
-    /// Submission ring positions written, and those that the device has admitted (as of the last slice).
-    pub(super) published: u32,
-    pub(super) admitted: u32,
+    /// Submission ring positions that the device had admitted when the last slice ended.
+    admitted: u32,
     /// Completion ring positions read.
-    pub(super) consumed: u32,
-    /// Whether a slice would find something to do.
+    consumed: u32,
+    /// Whether a slice would find something to do, if none runs.
     pub(super) wants_slice: bool,
     /// Whether a slice runs whose report is still to be taken over.
     pub(super) slice_runs: bool,
@@ -35,13 +40,14 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(options: &RuntimeOptions) -> Self {
+    pub(super) fn new(options: &RuntimeOptions, live: bool) -> Self {
         Self {
             journal: Journal::new(options.capacity),
             tables: Tables::new(options.tenants, options.buffers),
+            mailbox: Mailbox::new(live, options.capacity, options.missed_bells),
+            tickets: Vec::new(),
             stats: RuntimeStats::default(),
             trace: Vec::new(),
-            published: 0,
             admitted: 0,
             consumed: 0,
             wants_slice: false,
@@ -59,41 +65,58 @@ impl State {
         self.broken.clone().map_or(Ok(()), Err)
     }
 
+    /// Whether a slice is to be launched, if none runs.
+    pub(super) fn launches(&self) -> bool {
+        self.wants_slice && !self.stopped
+    }
+
     /// The tasks that wait for epochs, if that is all that is left and no slice could change it.
     pub(super) fn stalled(&self) -> Option<u32> {
         let left = self.journal.in_flight();
-        let settled = !self.slice_runs && !self.wants_slice && self.admitted == self.published;
+        let settled = !self.slice_runs && !self.wants_slice && self.admitted == self.mailbox.published();
         (settled && left > 0 && self.waiting == left).then_some(left)
     }
 
-    /// Room for tasks: slots that nobody has, and lines that the device has read.
-    pub(super) fn room(&self) -> usize {
-        let lines = self.journal.capacity() - self.published.wrapping_sub(self.admitted);
-        self.journal.room().min(lines as usize)
-    }
-
-    /// Takes one task in. There must be room.
+    /// Takes tasks in, the first ones of those given, as many as there is room for: slots that nobody has, and lines that the device has
+    /// read. Their tickets are in `tickets` then.
     pub(super) fn accept(
         &mut self,
         memory: &Memory,
-        item: TaskWorkItem,
+        items: &[TaskWorkItem],
         delivery: Delivery,
-    ) -> Result<u32, BackendError> {
-        let full = BackendError::Full { capacity: self.journal.capacity() };
-        let ticket = self.journal.admit(item, delivery).ok_or(full)?;
-        self.stats.submitted += 1;
-        self.publish(memory, ticket, &item)?;
-        Ok(ticket)
+    ) -> Result<usize, BackendError> {
+        if self.journal.room() < items.len() {
+            // Whoever only submits would never see that dropped handles have made room.
+            self.listen(memory)?;
+        }
+        let count = self.mailbox.room(memory, items.len().min(self.journal.room()))?;
+        let (items, mut tickets) = (&items[..count], std::mem::take(&mut self.tickets));
+        tickets.clear();
+        self.journal.admit(items, delivery, &mut tickets);
+        for (ticket, item) in tickets.iter_mut().zip(items).filter(|(_, item)| item.state == abi::TASK_STATE_PAUSED) {
+            // Its pause begins now. An epoch that comes before the device reads the line must not change what it means.
+            ticket.target_hi = self.tables.target_hi(item);
+        }
+        self.stats.submitted += count as u64;
+        self.publish(memory, &tickets, items)?;
+        self.tickets = tickets;
+        Ok(count)
     }
 
-    /// Writes one line of the submission ring. The next launch publishes it.
-    pub(super) fn publish(&mut self, memory: &Memory, ticket: u32, item: &TaskWorkItem) -> Result<(), BackendError> {
-        let line = u64::from(self.published & (memory.capacity - 1));
-        host(&memory.lines)?.write_pod(line * size_of::<TaskWorkItem>() as u64, item)?;
-        host(&memory.tickets)?.write_pod(line * 4, &ticket)?;
-        self.published = self.published.wrapping_add(1);
-        self.wants_slice = true;
-        Ok(())
+    /// Publishes tasks that are in the journal. There must be room.
+    pub(super) fn publish(
+        &mut self,
+        memory: &Memory,
+        tickets: &[LineTicket],
+        items: &[TaskWorkItem],
+    ) -> Result<(), BackendError> {
+        self.wants_slice |= !items.is_empty();
+        self.mailbox.publish(memory, tickets, items)
+    }
+
+    /// Lets the device know what has changed in the tables: at once in live mode, and else with the next slice.
+    pub(super) fn tell(&mut self, memory: &Memory) -> Result<(), BackendError> {
+        if self.mailbox.live() { self.tables.flush(memory, &self.mailbox) } else { Ok(()) }
     }
 
     pub(super) fn count(&mut self, completion: &Completion) {
@@ -103,9 +126,46 @@ impl State {
         }
     }
 
+    /// Takes over what has been completed up to now, while slices run.
+    pub(super) fn listen(&mut self, memory: &Memory) -> Result<(), BackendError> {
+        while self.mailbox.live()
+            && let Some(record) = self.record(memory, self.consumed)?
+        {
+            self.end(&record)?;
+            self.consumed = self.consumed.wrapping_add(1);
+        }
+        Ok(())
+    }
+
+    /// Completions of batched tasks, in the order of their ends, at most `limit`.
+    pub(super) fn take_bulk(
+        &mut self,
+        memory: &Memory,
+        limit: usize,
+        into: &mut Vec<Completion>,
+    ) -> Result<usize, BackendError> {
+        let had = into.len();
+        self.journal.take_bulk(limit, into);
+        while into.len() - had < limit
+            && self.mailbox.live()
+            && let Some(record) = self.record(memory, self.consumed)?
+        {
+            let completion = self.journal.end_into(&record, into)?;
+            self.count(&completion);
+            self.consumed = self.consumed.wrapping_add(1);
+        }
+        Ok(into.len() - had)
+    }
+
+    /// Where the next completion record begins, and what stands there when it is written.
+    pub(super) fn next_record(&self, memory: &Memory) -> (u64, u32) {
+        (record_offset(memory, self.consumed), lap(memory, self.consumed))
+    }
+
     /// Takes over what an ended slice reports.
     pub(super) fn harvest(&mut self, memory: &Memory, exit: &SliceExit) -> Result<(), BackendError> {
-        while self.consumed != exit.completed {
+        // A slice that followed may have completed more already.
+        while exit.completed.wrapping_sub(self.consumed).cast_signed() > 0 {
             let record = self.record(memory, self.consumed)?.ok_or_else(|| BackendError::Protocol {
                 what: format!("completion {} was reported and is not in the ring", self.consumed),
             })?;
@@ -113,12 +173,26 @@ impl State {
             self.consumed = self.consumed.wrapping_add(1);
         }
         self.admitted = exit.admitted;
+        self.mailbox.admitted(memory, exit.admitted);
         self.waiting = exit.waiting;
         self.stats.turns += u64::from(exit.turns);
         self.stats.pauses += u64::from(exit.pauses.wrapping_sub(self.pauses));
         self.stats.resumes += u64::from(exit.resumes.wrapping_sub(self.resumes));
         (self.pauses, self.resumes) = (exit.pauses, exit.resumes);
-        self.wants_slice |= exit.ready > 0 || exit.admitted != self.published;
+        // What was published or signalled after the slice had last looked is the next one's.
+        let signalled = exit.heard != self.tables.signals() || exit.dirty > 0;
+        self.wants_slice =
+            exit.ready > 0 || exit.admitted != self.mailbox.published() || (exit.waiting > 0 && signalled);
+        Ok(())
+    }
+
+    /// Every record that was written counts, whatever is missing between them.
+    pub(super) fn salvage(&mut self, memory: &Memory) -> Result<(), BackendError> {
+        for position in 0..memory.capacity {
+            if let Some(record) = self.record(memory, self.consumed.wrapping_add(position))? {
+                self.end(&record)?;
+            }
+        }
         Ok(())
     }
 
@@ -133,14 +207,15 @@ impl State {
     }
 
     /// The record at a position of the completion ring, if this lap has written it.
-    pub(super) fn record(&self, memory: &Memory, position: u32) -> Result<Option<CompletionRecord>, BackendError> {
-        let at = u64::from(position & (memory.capacity - 1)) * size_of::<CompletionRecord>() as u64;
-        let record: CompletionRecord = host(&memory.completions)?.read_pod(at)?;
-        let lap = (position >> memory.capacity.trailing_zeros()).wrapping_add(1);
-        Ok((record.lap == lap).then_some(record))
+    fn record(&self, memory: &Memory, position: u32) -> Result<Option<CompletionRecord>, BackendError> {
+        let at = record_offset(memory, position);
+        let completions = host(&memory.completions)?;
+        // The acquire pairs with the kernel's release before it stored the lap.
+        let written = completions.load(at, Acquire)? == lap(memory, position);
+        if written { completions.read_pod(at).map(Some) } else { Ok(None) }
     }
 
-    pub(super) fn end(&mut self, record: &CompletionRecord) -> Result<(), BackendError> {
+    fn end(&mut self, record: &CompletionRecord) -> Result<(), BackendError> {
         let completion = self.journal.end_by_record(record)?;
         self.count(&completion);
         Ok(())
@@ -148,10 +223,15 @@ impl State {
 
     /// The rings are empty again, as on the first day; the journal, the tables and the counts stay.
     pub(super) fn start_anew(&mut self, memory: &Memory) -> Result<(), BackendError> {
-        (self.published, self.admitted, self.consumed) = (0, 0, 0);
+        (self.admitted, self.consumed) = (0, 0);
         (self.pauses, self.resumes, self.waiting) = (0, 0, 0);
+        self.mailbox.start_anew(memory)?;
         // A record of the former life would pass for one of this life's first lap.
-        let completions = host(&memory.completions)?;
-        completions.write(0, &vec![0; memory.completions.bytes() as usize])
+        host(&memory.completions)?.write(0, &vec![0; memory.completions.bytes() as usize])
     }
+}
+
+/// Where the record at a position of the completion ring is.
+fn record_offset(memory: &Memory, position: u32) -> u64 {
+    u64::from(position & (memory.capacity - 1)) * size_of::<CompletionRecord>() as u64
 }

@@ -1,15 +1,19 @@
-//! Tenants, registered buffers and epochs: what the host decides and the device looks up. Changes are kept here and written to the mailbox
-//! between slices.
+//! Tenants, registered buffers and epochs: what the host decides and the device looks up. In live mode changes are written to the mailbox at
+//! once, in boundary mode between slices.
 
+use std::mem::offset_of;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
-use super::memory::{MAX_TIMELINES, Memory};
+use super::mailbox::Mailbox;
+use super::memory::{MAX_TIMELINES, Memory, epoch_offset};
 use super::slices::host;
 use super::task::BufferHandle;
 use crate::abi::{self, BufferEntry, EpochWord, TaskState, TaskWorkItem};
-use crate::device::Buffer;
+use crate::device::{Buffer, store_fence};
 use crate::error::{BackendError, TaskProblem};
+use crate::model::epochs;
 
 /// Generations that a handle can tell apart, from 1.
 const GENERATIONS: u32 = 0xfff;
@@ -24,14 +28,17 @@ pub(super) struct Tables {
     kept: Vec<Option<Arc<Buffer>>>,
     free: Vec<u32>,
     epochs: Vec<u64>,
-    dirty: Dirty,
+    /// How often an epoch has changed, wrapping.
+    signals: u32,
+    changed: Changed,
 }
 
+/// What the mailbox does not say yet, by index.
 #[derive(Debug, Default)]
-struct Dirty {
-    tenants: bool,
-    buffers: bool,
-    epochs: bool,
+struct Changed {
+    tenants: Vec<usize>,
+    buffers: Vec<usize>,
+    epochs: Vec<usize>,
 }
 
 impl Tables {
@@ -43,7 +50,8 @@ impl Tables {
             kept: vec![None; buffers as usize],
             free: (0..buffers).rev().collect(),
             epochs: vec![0],
-            dirty: Dirty { tenants: true, buffers: false, epochs: false },
+            signals: 0,
+            changed: Changed { tenants: (0..tenants as usize).collect(), ..Changed::default() },
         }
     }
 
@@ -59,9 +67,20 @@ impl Tables {
         len(&self.epochs)
     }
 
+    /// How often an epoch has changed, wrapping.
+    pub(super) fn signals(&self) -> u32 {
+        self.signals
+    }
+
     pub(super) fn epoch(&self, timeline: u32) -> Result<u64, BackendError> {
         let unknown = BackendError::UnknownTimeline { timeline, count: self.timelines() };
         self.epochs.get(timeline as usize).copied().ok_or(unknown)
+    }
+
+    /// High half of the 64-bit epoch that a paused task's `resume_epoch` means now.
+    pub(super) fn target_hi(&self, item: &TaskWorkItem) -> u32 {
+        let epoch = self.epochs.get(item.timeline() as usize).copied().unwrap_or(0);
+        (epochs::target(epoch, item.resume_epoch) >> 32) as u32
     }
 
     pub(super) fn create_timeline(&mut self) -> Result<u32, BackendError> {
@@ -79,7 +98,8 @@ impl Tables {
             return Err(BackendError::EpochWentBack { timeline, value, current });
         }
         self.epochs[timeline as usize] = value;
-        self.dirty.epochs = true;
+        self.signals = self.signals.wrapping_add(1);
+        self.changed.epochs.push(timeline as usize);
         Ok(())
     }
 
@@ -87,7 +107,7 @@ impl Tables {
         let count = self.tenants();
         let entry = self.tenants.get_mut(tenant as usize).ok_or(BackendError::UnknownTenant { tenant, count })?;
         *entry = enabled;
-        self.dirty.tenants = true;
+        self.changed.tenants.push(tenant as usize);
         Ok(())
     }
 
@@ -139,7 +159,7 @@ impl Tables {
         self.buffers[index as usize] =
             BufferEntry { address_lo, address_hi, words, tenant, generation, ..BufferEntry::default() };
         self.kept[index as usize] = kept;
-        self.dirty.buffers = true;
+        self.changed.buffers.push(index as usize);
         Ok(BufferHandle(generation << abi::TR_HANDLE_GENERATION_SHIFT | index))
     }
 
@@ -155,7 +175,7 @@ impl Tables {
         let (index, _) = self.find(handle.0).ok_or(BackendError::UnknownHandle { handle: handle.0 })?;
         self.buffers[index] = BufferEntry::default();
         self.free.push(index as u32);
-        self.dirty.buffers = true;
+        self.changed.buffers.push(index);
         Ok(self.kept[index].take())
     }
 
@@ -184,26 +204,44 @@ impl Tables {
         unknown.map(|handle| TaskProblem::BadHandle { handle, tenant })
     }
 
-    /// Writes what has changed to the mailbox. Only while no slice runs.
-    pub(super) fn flush(&mut self, memory: &Memory) -> Result<(), BackendError> {
-        if self.dirty.tenants {
-            let words: Vec<u32> = self.tenants.iter().map(|enabled| u32::from(*enabled)).collect();
-            host(&memory.tenants)?.write(0, bytemuck::cast_slice(&words))?;
+    /// Writes what has changed to the mailbox, and what says so to the doorbell. In boundary mode only while no slice runs.
+    pub(super) fn flush(&mut self, memory: &Memory, mailbox: &Mailbox) -> Result<(), BackendError> {
+        let changed = std::mem::take(&mut self.changed);
+        for index in changed.tenants {
+            host(&memory.tenants)?.write_pod(4 * index as u64, &u32::from(self.tenants[index]))?;
         }
-        if self.dirty.buffers {
-            host(&memory.buffers)?.write(0, bytemuck::cast_slice(&self.buffers))?;
+        for index in changed.buffers {
+            let at = (index * size_of::<BufferEntry>()) as u64;
+            host(&memory.buffers)?.write_pod(at, &self.buffers[index])?;
         }
-        if self.dirty.epochs {
-            let word = |epoch: &u64| {
-                let (lo, hi) = (*epoch as u32, (*epoch >> 32) as u32);
-                EpochWord { lo, hi, hi_first: hi, reserved0: 0 }
-            };
-            let words: Vec<EpochWord> = self.epochs.iter().map(word).collect();
-            host(&memory.epochs)?.write(0, bytemuck::cast_slice(&words))?;
+        let open = self.tenants.iter().position(|enabled| !enabled).unwrap_or(self.tenants.len());
+        mailbox.ring(memory, abi::TR_BELL_OPEN_TENANTS, open as u32)?;
+        // A task that is published after this names a timeline or a buffer that the kernel knows: the fence before the tail orders them.
+        mailbox.ring(memory, abi::TR_BELL_TIMELINES, self.timelines())?;
+        if !changed.epochs.is_empty() {
+            for index in changed.epochs {
+                write_epoch(memory, index, self.epochs[index])?;
+            }
+            // Pairs with the tr_acquire after the kernel saw the number.
+            store_fence();
+            mailbox.ring(memory, abi::TR_BELL_SIGNALS, self.signals)?;
         }
-        self.dirty = Dirty::default();
         Ok(())
     }
+}
+
+/// In the order that lets `tr_epoch` tell an epoch that is being written: see [`EpochWord`].
+fn write_epoch(memory: &Memory, timeline: usize, epoch: u64) -> Result<(), BackendError> {
+    let (bell, at) = (host(&memory.bell)?, epoch_offset(timeline as u32));
+    let (lo, hi) = (epoch as u32, (epoch >> 32) as u32);
+    for (field, value) in
+        [(offset_of!(EpochWord, hi_first), hi), (offset_of!(EpochWord, lo), lo), (offset_of!(EpochWord, hi), hi)]
+    {
+        // Each store before the next: pairs with the tr_acquire between the loads in `tr_epoch`.
+        store_fence();
+        bell.store(at + field as u64, value, Relaxed)?;
+    }
+    Ok(())
 }
 
 fn len<T>(list: &[T]) -> u32 {

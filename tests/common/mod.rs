@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use taskring::{
-    Buffer, BufferDesc, Completion, Device, DeviceOptions, MemoryKind, Program, Runtime, RuntimeOptions, TaskWorkItem,
-    Width, vk,
+    Buffer, BufferDesc, Completion, Device, DeviceOptions, MemoryKind, Mode, Program, Runtime, RuntimeOptions,
+    TaskWorkItem, Width, vk,
 };
 
 /// Longest that any test waits for anything.
@@ -44,8 +44,11 @@ impl Checked {
         )
     }
 
+    /// A runtime in the mode that the environment names, else a live one: most tests are not about the choice, and a self-test takes its time.
     pub fn runtime(&self, program: &Program, options: RuntimeOptions) -> Runtime {
-        Runtime::new(&self.device, program, options).expect("a runtime")
+        let named = std::env::var("TASKRING_MODE").is_ok();
+        let mode = if options.mode == Mode::Auto && !named { Mode::Live } else { options.mode };
+        Runtime::new(&self.device, program, RuntimeOptions { mode, ..options }).expect("a runtime")
     }
 }
 

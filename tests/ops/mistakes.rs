@@ -97,7 +97,7 @@ fn a_name_that_two_ops_share_is_reported_at_the_second() {
 #[test]
 fn a_name_of_the_runtimes_is_refused_wherever_it_is() {
     for (glsl, name) in [
-        ("struct TrClaim { uint x; };", "TrClaim"),
+        ("struct TrBatch { uint x; };", "TrBatch"),
         ("uint tr_tenant;", "tr_tenant"),
         ("uint buffer_load(Buffer b, uint word) { return 0u; }", "buffer_load"),
         ("TaskWorkItem tr_resumed(TaskWorkItem item) { return item; }", "tr_resumed"),

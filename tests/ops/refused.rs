@@ -94,13 +94,14 @@ fn an_op_cannot_use_what_is_the_runtimes() {
         ("tr_acquire();", "calls the runtime's `tr_acquire`"),
         ("tr_load(tr_push.control, 0u);", "tr_"),
         ("tr_reserve(0u, uvec4(1u));", "calls the runtime's `tr_reserve`"),
+        ("buffer_store(task_output(task), 0u, clockRealtime2x32EXT().x);", "reads the device's clock"),
     ] {
         rejected_in_both_widths("", body, words);
         rejected_in_both_widths(&format!("void helper(TaskWorkItem task) {{ {body} }}"), "helper(task);", words);
     }
     rejected_in_both_widths("void change(inout uint x) { x = 1u; }", "change(tr_tenant);", "`tr_tenant`");
     rejected_in_both_widths("bool tr_loops_turn();", "tr_loops_turn();", "calls the runtime's `tr_loops_turn`");
-    rejected_in_both_widths("bool tr_admit();", "tr_admit();", "calls the runtime's `tr_admit`");
+    rejected_in_both_widths("uint tr_unfit();", "tr_unfit();", "calls the runtime's `tr_unfit`");
 }
 
 #[test]

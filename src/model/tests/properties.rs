@@ -96,6 +96,11 @@ impl Play {
                 let task_id = self.published;
                 self.turns.insert(task_id, turns.into());
                 let ticket = task_id << TR_TICKET_GENERATION_SHIFT | slot;
+                if let Some(epoch) = self.epochs.get(line.timeline() as usize)
+                    && line.state == TASK_STATE_PAUSED
+                {
+                    self.targets.insert(task_id, (line.timeline(), nearest(*epoch, line.resume_epoch)));
+                }
                 self.scheduler.publish(ticket, TaskWorkItem { task_id, ..line });
                 self.published += 1;
             }
@@ -112,14 +117,6 @@ impl Play {
     /// One turn. A task that runs has waited for its epoch, if for any.
     fn turn(&mut self) -> bool {
         let Self { scheduler, epochs, turns, targets, .. } = self;
-        let batch = scheduler.options.batch.min(scheduler.options.lanes) as usize;
-        for (_, item) in scheduler.lines.iter().take(batch) {
-            if let Some(epoch) = epochs.get(item.timeline() as usize)
-                && item.state == TASK_STATE_PAUSED
-            {
-                targets.insert(item.task_id, (item.timeline(), nearest(*epoch, item.resume_epoch)));
-            }
-        }
         let found = scheduler.turn(
             &mut |task| {
                 if let Some((timeline, target)) = targets.remove(&task.task_id) {
@@ -160,7 +157,7 @@ impl Play {
         assert_eq!((self.scheduler.ready(), self.scheduler.waiting()), (queued.len() as u32, waiting.len() as u32));
 
         let held = queued.iter().chain(&waiting).map(|slot| slots[*slot as usize].task_id);
-        let unadmitted = lines.iter().map(|(_, item)| item.task_id);
+        let unadmitted = lines.iter().map(|line| line.item.task_id);
         let ended = self.ends.iter().map(|end| end.item.task_id);
         let mut everyone: Vec<u32> = held.chain(unadmitted).chain(ended).collect();
         everyone.sort_unstable();

@@ -68,7 +68,7 @@ fn a_task_does_not_age_while_it_waits_for_an_epoch() {
         if yields > 0 { TaskTurn::Yield { pc: 0, data: 0 } } else { TaskTurn::Complete }
     });
     scheduler.signal(0, 1);
-    assert_eq!((scheduler.tick(), scheduler.complete_all()), (40, vec![1, 0]), "task 1 ended first");
+    assert_eq!((scheduler.tick(), scheduler.complete_all()), (39, vec![1, 0]), "task 1 ended first");
     assert_eq!(scheduler.slots[0].age_ticks, 0);
 }
 

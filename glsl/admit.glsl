@@ -1,0 +1,65 @@
+// From the host's lines to tasks.
+
+// The host may write these lines again. What was read from them was read before a tr_release; pairs with the host's acquire of the marks.
+void tr_mark(bool mine, uint position) {
+    if (mine) tr_store(tr_push.marks, position & tr_capacity_mask(), (position >> tr_push.capacity_log2) + 1u);
+}
+
+void tr_read_line(uint position, out TaskWorkItem item, inout SlotMeta meta) {
+    uint line = position & tr_capacity_mask();
+    meta.ticket = tr_push.tickets.word[2u * line];
+    meta.target_hi = tr_push.tickets.word[2u * line + 1u];
+    item = tr_push.lines.slot[line];
+}
+
+// Takes published lines into slots. If all that is published fits into one batch and can run at once, side by side, and nothing is ready
+// anywhere, then the batch is handed back in registers, to be run without going round the rings: nobody is overtaken by it.
+TrBatch tr_admit(TrNews news) {
+    uint head = news.admitted;
+    TrBatch batch = tr_no_batch(news.tick);
+    uint backlog = news.tail - head;
+    if (int(backlog) <= 0) return batch; // below 0: others took what was published after we looked
+    batch.found = true;
+    uint most = min(tr_launch.batch, gl_SubgroupSize);
+    uint count = min(backlog, backlog <= most ? most : most * TR_ADMIT_ROUNDS);
+    bool straight = backlog <= most && news.pushed == news.tick;
+    tr_acquire(); // pairs with the host's store fence between the lines and the tail
+
+    // Read before they are claimed, which saves a round trip to memory: only who wins them uses what it read, and nobody writes a line
+    // again before its winner has marked it.
+    uint position = head + gl_SubgroupInvocationID;
+    bool mine = gl_SubgroupInvocationID < min(count, most);
+    TaskWorkItem item;
+    SlotMeta meta = SlotMeta(0u, 0u, TR_NIL, 0u);
+    if (mine) tr_read_line(position, item, meta);
+    bool won = false;
+    if (subgroupElect()) won = tr_compare_exchange(tr_push.control, TR_CONTROL_ADMITTED, head, head + count) == head;
+    if (!subgroupBroadcastFirst(won)) return batch;
+
+    for (uint done = 0u;;) {
+        uint slot = meta.ticket & tr_capacity_mask();
+        bool waits = false; // cannot run in a lane at once
+        if (mine) {
+            uint fault = tr_placement_fault(item);
+            waits = fault != 0u || item.state == TASK_STATE_PAUSED || tr_op_width(item.op_handle) != TR_WIDTH_LANE;
+            if (fault != 0u) item = tr_faulted(item, fault);
+        }
+        if (straight && !tr_any(waits)) {
+            batch.straight = true;
+            batch.count = count;
+            batch.mine = mine;
+            batch.slot = slot;
+            batch.position = position;
+            batch.meta = meta;
+            batch.item = item;
+            return batch;
+        }
+        tr_dispose(mine, slot, meta, item, TR_TARGET_GIVEN);
+        tr_mark(mine, position);
+        done += most;
+        if (done >= count) return batch;
+        position += most;
+        mine = gl_SubgroupInvocationID < min(count - done, most);
+        if (mine) tr_read_line(position, item, meta);
+    }
+}

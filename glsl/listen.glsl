@@ -1,0 +1,52 @@
+// What a worker looks at in each turn, loaded together, so that it waits for memory once.
+struct TrNews {
+    uint tail;     // lines published
+    uint stop;     // slices called off
+    uint signals;  // changes of epochs
+    uint dirty;    // timelines with a waiter to look after
+    uint admitted; // lines taken
+    uint pushed;   // tasks put into rings
+    uint tick;     // tasks claimed from them
+    bool busy;     // a task is on its way: admitted, not ended, and not waiting for an epoch
+};
+
+// The words are loaded one after another while others change them. So they may disagree, and whatever is decided by them is checked where it
+// is done, or costs no more than a look in vain.
+TrNews tr_listen() {
+    TrNews news;
+    news.tail = tr_load(tr_push.bell, TR_BELL_TAIL);
+    news.stop = tr_load(tr_push.bell, TR_BELL_STOP);
+    news.signals = tr_load(tr_push.bell, TR_BELL_SIGNALS);
+    news.dirty = tr_load(tr_push.control, TR_CONTROL_DIRTY);
+    news.admitted = tr_load(tr_push.control, TR_CONTROL_ADMITTED);
+    news.pushed = tr_load(tr_push.control, TR_CONTROL_PUSHED);
+    news.tick = tr_load(tr_push.control, TR_CONTROL_TICK);
+    tr_open_tenants = tr_load(tr_push.bell, TR_BELL_OPEN_TENANTS);
+    uint completed = tr_load(tr_push.control, TR_CONTROL_COMPLETED);
+    uint pauses = tr_load(tr_push.control, TR_CONTROL_PAUSES);
+    uint resumes = tr_load(tr_push.control, TR_CONTROL_RESUMES);
+    news.tail = subgroupBroadcastFirst(news.tail);
+    news.stop = subgroupBroadcastFirst(news.stop);
+    news.signals = subgroupBroadcastFirst(news.signals);
+    news.dirty = subgroupBroadcastFirst(news.dirty);
+    news.admitted = subgroupBroadcastFirst(news.admitted);
+    news.pushed = subgroupBroadcastFirst(news.pushed);
+    news.tick = subgroupBroadcastFirst(news.tick);
+    news.busy = subgroupBroadcastFirst(news.admitted - completed - (pauses - resumes)) != 0u;
+    return news;
+}
+
+// Looks at the doorbell alone, a little while, or until it has something new.
+void tr_doze(inout TrNews news) {
+    for (uint look = 0u; look < TR_DOZE_LOOKS; ++look) {
+        uint tail = tr_load(tr_push.bell, TR_BELL_TAIL);
+        uint stop = tr_load(tr_push.bell, TR_BELL_STOP);
+        uint signals = tr_load(tr_push.bell, TR_BELL_SIGNALS);
+        if (!tr_any(tail != news.tail || stop != news.stop || signals != news.signals)) continue;
+        news.tail = subgroupBroadcastFirst(tail);
+        news.stop = subgroupBroadcastFirst(stop);
+        news.signals = subgroupBroadcastFirst(signals);
+        tr_open_tenants = tr_load(tr_push.bell, TR_BELL_OPEN_TENANTS);
+        return;
+    }
+}

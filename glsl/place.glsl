@@ -1,0 +1,64 @@
+// Where a task goes when nobody runs it.
+
+const uint TR_TARGET_OPEN = 0u;  // from `resume_epoch`, by the timeline's epoch as it is now
+const uint TR_TARGET_GIVEN = 1u; // from `meta`, where the host's line had it: the task begins to wait
+const uint TR_TARGET_KEPT = 2u;  // from `meta`: the task has been waiting
+
+// Puts each lane's task where its state says: into a ring, a wait list, or the completion ring. The task and its meta are in registers, and its
+// slot belongs to this lane. `target_from` says where the 64-bit epoch of a paused task comes from. Uniform control flow.
+void tr_dispose(bool mine, uint slot, SlotMeta meta, TaskWorkItem item, uint target_from) {
+    bool paused = mine && item.state == TASK_STATE_PAUSED;
+    bool undecided = false; // the host was just writing the epoch that the target is counted from: the task goes round its ring
+    uint timeline = tr_timeline(item);
+    uvec2 target = uvec2(0u);
+    if (paused) {
+        uvec2 epoch;
+        bool whole = tr_epoch(timeline, epoch);
+        undecided = target_from == TR_TARGET_OPEN && !whole;
+        if (target_from == TR_TARGET_OPEN) target = tr_target(epoch, item.resume_epoch);
+        else target = uvec2(item.resume_epoch, meta.target_hi);
+        if (whole && tr_reached(epoch, target)) item = tr_resumed(item);
+    }
+    bool parks = mine && item.state == TASK_STATE_PAUSED && !undecided;
+    bool ends = mine && (item.state == TASK_STATE_DONE || item.state == TASK_STATE_FAULTED);
+    bool queues = mine && item.state != TASK_STATE_PAUSED && !ends;
+    bool stays = mine && !ends;
+    bool wide = tr_op_width(item.op_handle) == TR_WIDTH_SUBGROUP;
+    uint tick = 0u;
+    uint position = 0u;
+    uint record = 0u;
+    // All may have ended, and often do: then there is one word to wait for, and not three.
+    if (tr_any(stays)) {
+        tr_count(TR_CONTROL_PAUSES, subgroupBallot(paused && target_from != TR_TARGET_KEPT && !undecided));
+        tr_count(TR_CONTROL_RESUMES, subgroupBallot(paused && queues));
+        tick = tr_tick();
+        position = tr_reserve_entries(queues, item.priority);
+    }
+    if (tr_any(ends)) record = tr_reserve(TR_CONTROL_COMPLETED, subgroupBallot(ends));
+
+    if (mine) {
+        // In this order: a recovery must not take the slot's former task for the one with this ticket.
+        tr_push.slots.slot[slot] = item;
+        tr_push.metas.meta[slot] = SlotMeta(meta.ticket, tick, undecided ? TR_UNDECIDED : TR_NIL, target.y);
+    }
+    if (queues) tr_stamp(item.priority, position, tick);
+    if (ends) {
+        // Whole, so that it is a few wide writes to the host's memory. No lap is 0.
+        tr_push.completions.record[record & tr_capacity_mask()] =
+            CompletionRecord(0u, meta.ticket, item.state, item.continuation_data, item.task_id, item.age_ticks,
+                             item.requeue_count, item.yield_count);
+    }
+    tr_release(); // pairs with the tr_acquire of whoever claims or wakes the task, and with the host's acquire of the record's lap
+    if (queues) tr_enqueue(item.priority, position, slot, wide);
+    if (ends) tr_publish_completion(record & tr_capacity_mask(), (record >> tr_push.capacity_log2) + 1u);
+
+    if (!tr_any(parks || undecided)) return;
+    bool homeless = undecided;
+    if (parks) homeless = !tr_park(slot, timeline, target);
+    position = tr_reserve_entries(homeless, item.priority);
+    if (homeless) {
+        tr_stamp(item.priority, position, tick);
+        tr_release(); // pairs with tr_acquire in tr_claim
+        tr_enqueue(item.priority, position, slot, wide);
+    }
+}

@@ -1,0 +1,119 @@
+//! The host's side of the submission ring, and the doorbell.
+//!
+//! In boundary mode the doorbell is rung before a slice is submitted and at no other time. In live mode it is rung at once, and a running slice
+//! hears it.
+
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
+
+use bytemuck::{Pod, Zeroable};
+
+use super::memory::Memory;
+use super::slices::host;
+use crate::abi::{self, TaskWorkItem};
+use crate::device::store_fence;
+use crate::error::BackendError;
+
+/// What goes with a line: the task's ticket and, if it is paused, the high half of the 64-bit epoch that it waits for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub(super) struct LineTicket {
+    pub(super) ticket: u32,
+    pub(super) target_hi: u32,
+}
+
+#[derive(Debug)]
+pub(super) struct Mailbox {
+    live: bool,
+    /// Positions of the submission ring that are written.
+    published: u32,
+    /// Positions that may be written: the kernel has read what was there a lap before.
+    writable: u32,
+    /// Fault injection: submissions whose doorbell is not to be heard by the slice that runs.
+    missed: u32,
+}
+
+impl Mailbox {
+    pub(super) fn new(live: bool, capacity: u32, missed: u32) -> Self {
+        Self { live, published: 0, writable: capacity, missed }
+    }
+
+    pub(super) fn live(&self) -> bool {
+        self.live
+    }
+
+    pub(super) fn published(&self) -> u32 {
+        self.published
+    }
+
+    /// How many lines can be written, at most `wanted`.
+    pub(super) fn room(&mut self, memory: &Memory, wanted: usize) -> Result<usize, BackendError> {
+        let mut room = self.writable.wrapping_sub(self.published);
+        let marks = host(&memory.marks)?;
+        while self.live && (room as usize) < wanted && room < memory.capacity {
+            let read = self.writable.wrapping_sub(memory.capacity);
+            let at = u64::from(read & (memory.capacity - 1)) * 4;
+            // The acquire pairs with the kernel's release after it read the line.
+            if marks.load(at, Acquire)? != lap(memory, read) {
+                break;
+            }
+            (self.writable, room) = (self.writable.wrapping_add(1), room + 1);
+        }
+        Ok((room as usize).min(wanted))
+    }
+
+    /// An ended slice says that it has read all lines before this position.
+    pub(super) fn admitted(&mut self, memory: &Memory, position: u32) {
+        let writable = position.wrapping_add(memory.capacity);
+        if writable.wrapping_sub(self.writable) <= memory.capacity {
+            self.writable = writable;
+        }
+    }
+
+    /// Writes tasks into lines, and publishes them. There must be room.
+    pub(super) fn publish(
+        &mut self,
+        memory: &Memory,
+        tickets: &[LineTicket],
+        items: &[TaskWorkItem],
+    ) -> Result<(), BackendError> {
+        if items.is_empty() {
+            return Ok(());
+        }
+        let (lines, words) = (host(&memory.lines)?, host(&memory.tickets)?);
+        let start = self.published & (memory.capacity - 1);
+        let before_wrap = items.len().min((memory.capacity - start) as usize);
+        for (at, range) in [(start, 0..before_wrap), (0, before_wrap..items.len())] {
+            // Lines whole and in order, and the tickets after them: two streams, of which each fills its write-combining buffers.
+            let at = u64::from(at);
+            lines.write(at * size_of::<TaskWorkItem>() as u64, bytemuck::cast_slice(&items[range.clone()]))?;
+            words.write(at * size_of::<LineTicket>() as u64, bytemuck::cast_slice(&tickets[range]))?;
+        }
+        self.published = self.published.wrapping_add(items.len() as u32);
+        if self.live && self.missed > 0 {
+            self.missed -= 1;
+        } else if self.live {
+            // Pairs with the tr_acquire after the kernel saw the tail.
+            store_fence();
+            self.ring(memory, abi::TR_BELL_TAIL, self.published)?;
+        }
+        Ok(())
+    }
+
+    /// Stores a word of the doorbell, and sees it off: nothing that follows might push it out of a write-combining buffer.
+    pub(super) fn ring(&self, memory: &Memory, word: u32, value: u32) -> Result<(), BackendError> {
+        host(&memory.bell)?.store(u64::from(word) * 4, value, Relaxed)?;
+        store_fence();
+        Ok(())
+    }
+
+    /// The rings are empty again, as on the first day.
+    pub(super) fn start_anew(&mut self, memory: &Memory) -> Result<(), BackendError> {
+        (self.published, self.writable) = (0, memory.capacity);
+        host(&memory.marks)?.write(0, &vec![0; memory.marks.bytes() as usize])
+    }
+}
+
+/// The lap of a position, from 1: what marks and completion records carry.
+pub(super) fn lap(memory: &Memory, position: u32) -> u32 {
+    (position >> memory.capacity.trailing_zeros()).wrapping_add(1)
+}

@@ -1,0 +1,190 @@
+//! How long slices may run, in the units that the kernel counts in: of the device's clock, or its turns where it has none.
+//!
+//! No clock's rate is known beforehand, and a turn takes as long as its ops. So the first slices are short, and from each slice that was long
+//! enough to tell the rate is learned. The host sees a slice begin too early and end too late, never the other way round, so a rate is
+//! only ever underestimated, and slices are rather too short than too long.
+
+use std::time::Duration;
+
+/// Turns of a slice while the rate is not known yet, and of boundary mode's.
+const FEW_TURNS: u32 = 512;
+/// Turns of a slice that is bounded by its time.
+const MANY_TURNS: u32 = 1 << 24;
+/// Slices shorter than this tell nothing: launching them takes a good part of it.
+const TELLING: Duration = Duration::from_micros(500);
+/// How much longer than the one before a slice may be planned where it is counted in turns: the next turns may be slower ones.
+const GROWTH: f64 = 2.0;
+/// Largest number of units: the kernel compares differences as signed numbers.
+const MOST_UNITS: f64 = (i32::MAX / 2) as f64;
+
+/// What a slice is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Orders {
+    pub(super) timed: bool,
+    pub(super) turn_budget: u32,
+    pub(super) time_budget: u32,
+    pub(super) linger: u32,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Pace {
+    timed: bool,
+    live: bool,
+    slice_time: Duration,
+    linger: Duration,
+    /// The most turns, whatever the time.
+    turn_limit: u32,
+    /// Units in a second, at least.
+    rate: Option<f64>,
+    /// Turns of the next slice while the rate is not known.
+    trial_turns: u32,
+}
+
+impl Pace {
+    /// `timed`: the kernel has a clock. `turn_limit`: the caller's or the device's bound on the turns of a slice.
+    pub(super) fn new(
+        timed: bool,
+        live: bool,
+        slice_time: Duration,
+        linger: Duration,
+        turn_limit: Option<u32>,
+    ) -> Self {
+        let usual = if live { MANY_TURNS } else { FEW_TURNS };
+        Self {
+            timed,
+            live,
+            slice_time,
+            linger,
+            turn_limit: turn_limit.unwrap_or(usual),
+            rate: None,
+            trial_turns: FEW_TURNS,
+        }
+    }
+
+    /// How long after its beginning a slice should have a successor.
+    pub(super) fn half_time(&self) -> Duration {
+        self.slice_time.min(Duration::from_secs(1)) / 2
+    }
+
+    pub(super) fn turn_limit(&self) -> u32 {
+        self.turn_limit
+    }
+
+    pub(super) fn orders(&self) -> Orders {
+        let (timed, turn_limit) = (self.timed, self.turn_limit);
+        let Some(rate) = self.rate else {
+            return Orders {
+                timed,
+                turn_budget: turn_limit.min(self.trial_turns),
+                time_budget: MOST_UNITS as u32,
+                linger: if self.live { MOST_UNITS as u32 } else { 0 },
+            };
+        };
+        let units = |time: Duration| (time.as_secs_f64() * rate).clamp(1.0, MOST_UNITS) as u32;
+        // Nothing comes to a slice in boundary mode.
+        let linger = if self.live { units(self.linger) } else { 0 };
+        Orders { timed, turn_budget: turn_limit, time_budget: units(self.slice_time), linger }
+    }
+
+    /// A slice counted so many units in at most this time.
+    pub(super) fn learn(&mut self, units: u32, took: Duration) {
+        let seen = f64::from(units) / took.as_secs_f64().max(1e-9);
+        let tells = took >= TELLING && units > 0;
+        self.rate = match self.rate {
+            None if tells => Some(seen),
+            None => {
+                self.trial_turns = self.trial_turns.saturating_mul(2).min(MANY_TURNS);
+                None
+            }
+            // A clock has one rate, and every estimate is too low.
+            Some(rate) if self.timed => Some(rate.max(seen)),
+            Some(rate) if tells => Some(seen.min(rate * GROWTH)),
+            Some(rate) => Some(seen.clamp(rate, rate * GROWTH)),
+        };
+    }
+
+    /// The driver cut a slice: shorter ones end before its limit.
+    pub(super) fn shorten(&mut self) {
+        self.turn_limit = (self.turn_limit.min(FEW_TURNS) / 2).max(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn live(timed: bool) -> Pace {
+        Pace::new(timed, true, 100 * MS, MS, None)
+    }
+
+    #[test]
+    fn slices_are_short_until_the_rate_is_known() {
+        for timed in [false, true] {
+            let mut pace = live(timed);
+            assert_eq!(pace.orders().turn_budget, 512);
+            pace.learn(10, MS / 10);
+            assert_eq!(pace.orders().turn_budget, 1024, "too short to tell");
+            pace.learn(1000, MS);
+            let Orders { turn_budget, time_budget, linger, .. } = pace.orders();
+            assert_eq!((turn_budget, time_budget, linger), (1 << 24, 100_000, 1000));
+        }
+    }
+
+    #[test]
+    fn a_clock_is_at_least_as_fast_as_it_ever_seemed() {
+        let mut pace = live(true);
+        pace.learn(1000, MS);
+        pace.learn(1000, 50 * MS);
+        assert_eq!(pace.orders().time_budget, 100_000);
+        pace.learn(300, MS / 10);
+        assert_eq!(pace.orders().time_budget, 300_000, "even a short slice shows that");
+    }
+
+    #[test]
+    fn turns_that_become_slow_shorten_the_next_slice_and_fast_ones_lengthen_it_slowly() {
+        let mut pace = live(false);
+        pace.learn(1000, MS);
+        pace.learn(1000, 50 * MS);
+        assert_eq!(pace.orders().time_budget, 2000);
+        pace.learn(1_000_000, MS);
+        assert_eq!(pace.orders().time_budget, 4000);
+    }
+
+    #[test]
+    fn a_bound_on_the_turns_holds_whatever_the_time_allows() {
+        let mut pace = Pace::new(true, true, 100 * MS, MS, Some(7));
+        assert_eq!(pace.orders().turn_budget, 7);
+        pace.learn(1000, MS);
+        assert_eq!(pace.orders().turn_budget, 7);
+    }
+
+    #[test]
+    fn a_cut_halves_the_turns_down_to_one() {
+        let mut pace = live(true);
+        let budgets: Vec<u32> = (0..10)
+            .map(|_| {
+                pace.shorten();
+                pace.orders().turn_budget
+            })
+            .collect();
+        assert_eq!(budgets, [256, 128, 64, 32, 16, 8, 4, 2, 1, 1]);
+    }
+
+    #[test]
+    fn no_time_is_too_long_for_the_kernel_to_compare() {
+        let mut pace = Pace::new(true, true, Duration::MAX, Duration::MAX, None);
+        pace.learn(1_000_000, MS);
+        let Orders { time_budget, linger, .. } = pace.orders();
+        assert!(time_budget.cast_signed() > 0 && linger.cast_signed() > 0);
+    }
+
+    #[test]
+    fn nothing_lingers_in_boundary_mode() {
+        let mut pace = Pace::new(true, false, 100 * MS, MS, None);
+        assert_eq!((pace.orders().linger, pace.orders().turn_budget), (0, 512));
+        pace.learn(1000, MS);
+        assert_eq!((pace.orders().linger, pace.orders().turn_budget), (0, 512));
+    }
+}
