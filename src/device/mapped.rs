@@ -9,7 +9,8 @@
 //! line that is copied in cache takes 5 ns instead of 1.5 (x86-64, a virtual machine), which no bus keeps up with.
 //!
 //! [`AtomicU32::from_ptr`] makes a reference for the length of one access. It is a reference to a cell, which promises
-//! neither immutability nor exclusiveness; references to plain data are never made here.
+//! neither immutability nor exclusiveness; references to plain data are never made here. One function copies plainly, for memory
+//! that is the caller's alone until it publishes it: [`Mapped::write_unshared`].
 //!
 //! # What a copy promises
 //! Each word of a copy is whole; the copy is not. Publish what was written with a later store, after [`store_fence`];
@@ -110,6 +111,22 @@ impl Mapped {
             // SAFETY: `range` has checked all the words of the source's length.
             unsafe { self.word(first + index) }.store(u32::from_ne_bytes(*bytes), Ordering::Relaxed);
         }
+        Ok(())
+    }
+
+    /// Copies bytes in as fast as the processor can: in no particular order, and no word is atomic.
+    ///
+    /// # Safety
+    /// Until a later store, after [`store_fence`], has published these bytes, nobody else accesses them: no other thread, and not the GPU.
+    ///
+    /// # Errors
+    /// As [`Mapped::load`]; the length must be a multiple of 4 too.
+    pub(crate) unsafe fn write_unshared(&self, offset: u64, source: &[u8]) -> Result<(), BackendError> {
+        let first = self.range(offset, source.len() as u64)?;
+        // SAFETY: `range` has checked all the words of the source's length.
+        let target = unsafe { self.base.add(first) };
+        // SAFETY: the target is mapped, as `range` has checked, and the caller's alone.
+        unsafe { std::ptr::copy_nonoverlapping(source.as_ptr(), target.as_ptr().cast::<u8>(), source.len()) };
         Ok(())
     }
 

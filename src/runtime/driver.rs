@@ -1,6 +1,8 @@
 //! The driving side: launches slices, sees them end, takes over what they report, recovers from those that were cut.
 
 use std::collections::VecDeque;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
@@ -28,25 +30,47 @@ pub(super) enum Step {
 /// State and the news that it changed.
 #[derive(Debug)]
 pub(super) struct Shared {
-    pub(super) state: Mutex<State>,
+    state: Mutex<State>,
+    /// Threads that wait for the state. A hint, so all its accesses are relaxed.
+    waiting: AtomicU32,
     pub(super) changed: Condvar,
 }
 
-/// How often a thread tries for the state before it sleeps for it.
-const TRIES: u32 = 4096;
+/// How often a thread looks whether it may have the state, before it goes ahead or sleeps for it: longer than it takes to wake one that sleeps.
+const LOOKS: u32 = 2048;
 
 impl Shared {
-    /// Locks the state, which nobody keeps for long. A thread that sleeps for a lock is woken too late to get it from one that locks it again and
-    /// again, so this one tries for a while first.
+    pub(super) fn new(state: State) -> Self {
+        Self { state: Mutex::new(state), waiting: AtomicU32::new(0), changed: Condvar::new() }
+    }
+
+    /// Locks the state, which nobody keeps for long. A mutex goes to whoever asks at the right moment, and a thread that locks it again and again
+    /// would always be that one; here it lets those go first who wait already.
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
-        for _ in 0..TRIES {
-            match self.state.try_lock() {
-                Ok(state) => return state,
-                Err(TryLockError::Poisoned(poisoned)) => return poisoned.into_inner(),
-                Err(TryLockError::WouldBlock) => std::hint::spin_loop(),
+        for _ in 0..LOOKS {
+            if self.waiting.load(Relaxed) == 0 {
+                break;
             }
+            std::hint::spin_loop();
         }
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.try_lock().unwrap_or_else(|| {
+            self.waiting.fetch_add(1, Relaxed);
+            let state = (0..LOOKS).find_map(|_| {
+                std::hint::spin_loop();
+                self.try_lock()
+            });
+            let state = state.unwrap_or_else(|| self.state.lock().unwrap_or_else(PoisonError::into_inner));
+            self.waiting.fetch_sub(1, Relaxed);
+            state
+        })
+    }
+
+    fn try_lock(&self) -> Option<MutexGuard<'_, State>> {
+        match self.state.try_lock() {
+            Ok(state) => Some(state),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 }
 

@@ -21,8 +21,8 @@ use crate::program::Op;
 const NAP: Duration = Duration::from_millis(2);
 /// How long one that waits for a running slice's completions sleeps once it has polled for [`SPIN`].
 const SHORT_NAP: Duration = Duration::from_micros(50);
-/// How many times a thread that polls looks for a completion before it looks for a slice's end.
-const LOOKS: u32 = 64;
+/// How many times a thread that polls looks for a completion before it looks for a slice's end: some ten microseconds, longer than an answer takes.
+const LOOKS: u32 = 256;
 
 #[derive(Debug)]
 pub(super) struct Inner {

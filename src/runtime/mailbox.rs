@@ -85,8 +85,13 @@ impl Mailbox {
         for (at, range) in [(start, 0..before_wrap), (0, before_wrap..items.len())] {
             // Lines whole and in order, and the tickets after them: two streams, of which each fills its write-combining buffers.
             let at = u64::from(at);
-            lines.write(at * size_of::<TaskWorkItem>() as u64, bytemuck::cast_slice(&items[range.clone()]))?;
-            words.write(at * size_of::<LineTicket>() as u64, bytemuck::cast_slice(&tickets[range]))?;
+            let items = bytemuck::cast_slice(&items[range.clone()]);
+            // SAFETY: `room` found the lines read by whom they were published to, and the tail below publishes them again; one thread at a time
+            // publishes, since the state is locked.
+            unsafe { lines.write_unshared(at * size_of::<TaskWorkItem>() as u64, items) }?;
+            let tickets = bytemuck::cast_slice(&tickets[range]);
+            // SAFETY: as for the lines.
+            unsafe { words.write_unshared(at * size_of::<LineTicket>() as u64, tickets) }?;
         }
         self.published = self.published.wrapping_add(items.len() as u32);
         if self.live && self.missed > 0 {

@@ -29,7 +29,7 @@ pub use options::{Mode, RuntimeOptions};
 pub use task::{Accepted, BufferHandle, Completion, Outcome, RuntimeStats, StopReport, SubmissionId, Task};
 
 use std::ops::Range;
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::abi::{TaskWorkItem, TraceRecord};
@@ -71,7 +71,7 @@ impl Runtime {
         let slices = Slices::new(device, program)?;
         let progress = slices.progress().clone();
         let driver = Driver::new(slices, pace, &options, workers, device.plan().subgroup_size);
-        let shared = Shared { state: Mutex::new(State::new(&options, live)), changed: Condvar::new() };
+        let shared = Shared::new(State::new(&options, live));
         let inner = Inner {
             device: device.clone(),
             ops: program.ops().to_vec(),

@@ -8,7 +8,7 @@ use crate::error::BackendError;
 /// How a runtime with these options and this memory lives on a device.
 pub(super) fn residency(device: &Device, options: &RuntimeOptions, memory: &Memory) -> Result<Residency, BackendError> {
     let asked = match options.mode {
-        Mode::Auto => from_environment()?,
+        Mode::Auto if options.self_test.is_none() => from_environment()?,
         asked => asked,
     };
     let reasons = |mode: &str| vec![format!("{mode} mode was asked for")];

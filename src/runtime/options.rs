@@ -62,7 +62,8 @@ pub struct RuntimeOptions {
 /// Whether a running slice hears the host.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Mode {
-    /// As the self-test says, or as the environment variable `TASKRING_MODE` does (`live` or `boundary`).
+    /// As [`RuntimeOptions::self_test`] decides; without one as the environment variable `TASKRING_MODE` says (`live` or `boundary`), and else
+    /// as the device's own self-test does.
     #[default]
     Auto,
     /// Slices read their mailbox while they run, whatever the self-test would say. Where they do not see it, tasks wait for the next slice.
