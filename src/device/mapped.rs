@@ -9,8 +9,9 @@
 //! line that is copied in cache takes 5 ns instead of 1.5 (x86-64, a virtual machine), which no bus keeps up with.
 //!
 //! [`AtomicU32::from_ptr`] makes a reference for the length of one access. It is a reference to a cell, which promises
-//! neither immutability nor exclusiveness; references to plain data are never made here. One function copies plainly, for memory
-//! that is the caller's alone until it publishes it: [`Mapped::write_unshared`].
+//! neither immutability nor exclusiveness; references to plain data are never made here. Two functions copy plainly: into memory that is the
+//! caller's alone until it publishes it ([`Mapped::write_unshared`]), and out of memory that was published and not let go of
+//! ([`Mapped::read_unshared`]).
 //!
 //! # What a copy promises
 //! Each word of a copy is whole; the copy is not. Publish what was written with a later store, after [`store_fence`];
@@ -128,6 +129,23 @@ impl Mapped {
         // SAFETY: the target is mapped, as `range` has checked, and the caller's alone.
         unsafe { std::ptr::copy_nonoverlapping(source.as_ptr(), target.as_ptr().cast::<u8>(), source.len()) };
         Ok(())
+    }
+
+    /// Reads a value of plain data with as few loads as the processor can: no word is atomic. On an H100's host it saves 5 ns of the 45 that taking
+    /// a completion over costs.
+    ///
+    /// # Safety
+    /// Nobody writes these bytes: whoever did has published them, the caller has acquired that, and they are written again only when the caller
+    /// has let go of them.
+    ///
+    /// # Errors
+    /// As [`Mapped::read`].
+    pub(crate) unsafe fn read_unshared<T: Pod>(&self, offset: u64) -> Result<T, BackendError> {
+        let first = self.range(offset, size_of::<T>() as u64)?;
+        // SAFETY: `range` has checked all the words of the value's length.
+        let source = unsafe { self.base.add(first) };
+        // SAFETY: the source is mapped, as `range` has checked, and nobody writes it, as the caller promises; any bytes make a `T`.
+        Ok(unsafe { source.cast::<T>().read_unaligned() })
     }
 
     /// Reads a value of plain data.

@@ -11,6 +11,7 @@ use super::memory::Memory;
 use super::options::RuntimeOptions;
 use super::slices::{self, SPIN};
 use super::state::State;
+use super::tables::Tables;
 use super::task::Accepted;
 use crate::abi::TaskWorkItem;
 use crate::device::{Device, Residency, Timeline};
@@ -57,9 +58,18 @@ impl Inner {
             return Err(BackendError::Stopped);
         }
         let ops = u32::try_from(self.ops.len()).unwrap_or(u32::MAX);
-        let problems = tasks.iter().enumerate();
-        let first = problems.filter_map(|(index, item)| Some((index, state.tables.problem(item, ops)?))).next();
-        first.map_or(Ok(()), |(index, problem)| Err(BackendError::Refused { index, problem }))
+        let mut good: Option<&TaskWorkItem> = None;
+        for (index, item) in tasks.iter().enumerate() {
+            // Tasks of a batch are often alike in all that is looked at.
+            if good.is_some_and(|good| Tables::looks_like(item, good)) {
+                continue;
+            }
+            if let Some(problem) = state.tables.problem(item, ops) {
+                return Err(BackendError::Refused { index, problem });
+            }
+            good = Some(item);
+        }
+        Ok(())
     }
 
     pub(super) fn submit_batch(&self, tasks: &[TaskWorkItem], checked: bool) -> Result<Accepted, BackendError> {

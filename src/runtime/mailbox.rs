@@ -4,6 +4,7 @@
 //! hears it.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
+use std::sync::atomic::fence;
 
 use bytemuck::{Pod, Zeroable};
 
@@ -20,6 +21,9 @@ pub(super) struct LineTicket {
     pub(super) ticket: u32,
     pub(super) target_hi: u32,
 }
+
+/// Marks that are looked at together.
+const MARKS: usize = 64;
 
 #[derive(Debug)]
 pub(super) struct Mailbox {
@@ -47,16 +51,23 @@ impl Mailbox {
 
     /// How many lines can be written, at most `wanted`.
     pub(super) fn room(&mut self, memory: &Memory, wanted: usize) -> Result<usize, BackendError> {
-        let mut room = self.writable.wrapping_sub(self.published);
         let marks = host(&memory.marks)?;
+        let mut room = self.writable.wrapping_sub(self.published);
         while self.live && (room as usize) < wanted && room < memory.capacity {
+            // Some at a time, up to the end of the ring.
             let read = self.writable.wrapping_sub(memory.capacity);
-            let at = u64::from(read & (memory.capacity - 1)) * 4;
-            // The acquire pairs with the kernel's release after it read the line.
-            if marks.load(at, Acquire)? != lap(memory, read) {
+            let at = read & (memory.capacity - 1);
+            let mut words = [0u32; MARKS];
+            let words = &mut words[..MARKS.min((memory.capacity - at) as usize).min((memory.capacity - room) as usize)];
+            marks.read(u64::from(at) * 4, bytemuck::cast_slice_mut(words))?;
+            // Pairs with the kernel's release after it read the lines.
+            fence(Acquire);
+            let (lap, asked) = (lap(memory, read), words.len());
+            let marked = words.iter().take_while(|word| **word == lap).count();
+            (self.writable, room) = (self.writable.wrapping_add(marked as u32), room + marked as u32);
+            if marked < asked {
                 break;
             }
-            (self.writable, room) = (self.writable.wrapping_add(1), room + 1);
         }
         Ok((room as usize).min(wanted))
     }

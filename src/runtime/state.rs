@@ -211,8 +211,12 @@ impl State {
         let at = record_offset(memory, position);
         let completions = host(&memory.completions)?;
         // The acquire pairs with the kernel's release before it stored the lap.
-        let written = completions.load(at, Acquire)? == lap(memory, position);
-        if written { completions.read_pod(at).map(Some) } else { Ok(None) }
+        if completions.load(at, Acquire)? != lap(memory, position) {
+            return Ok(None);
+        }
+        // SAFETY: the lap says that the record is written, and the kernel does not write there again before its task's slot is given out anew,
+        // which the host does when it has consumed the record.
+        unsafe { completions.read_unshared(at) }.map(Some)
     }
 
     fn end(&mut self, record: &CompletionRecord) -> Result<(), BackendError> {

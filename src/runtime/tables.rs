@@ -179,6 +179,13 @@ impl Tables {
         Ok(self.kept[index].take())
     }
 
+    /// Whether two tasks are the same to [`Tables::problem`].
+    pub(super) fn looks_like(one: &TaskWorkItem, other: &TaskWorkItem) -> bool {
+        // All up to the output handle; what an op makes of the rest is its own.
+        const LOOKED_AT: usize = offset_of!(TaskWorkItem, param);
+        one.flags == other.flags && bytemuck::bytes_of(one)[..LOOKED_AT] == bytemuck::bytes_of(other)[..LOOKED_AT]
+    }
+
     /// What the host can see to be wrong with a task.
     pub(super) fn problem(&self, item: &TaskWorkItem, ops: u32) -> Option<TaskProblem> {
         let state = item.task_state();
