@@ -118,7 +118,8 @@ impl Mapped {
     /// Copies bytes in as fast as the processor can: in no particular order, and no word is atomic.
     ///
     /// # Safety
-    /// Until a later store, after [`store_fence`], has published these bytes, nobody else accesses them: no other thread, and not the GPU.
+    /// Until a later store, after [`store_fence`], has published these bytes, no other thread accesses them, and the GPU uses nothing of what it may
+    /// find there.
     ///
     /// # Errors
     /// As [`Mapped::load`]; the length must be a multiple of 4 too.
