@@ -36,7 +36,7 @@ TrBatch tr_admit(TrNews news) {
     if (subgroupElect()) won = tr_compare_exchange(tr_push.control, TR_CONTROL_ADMITTED, head, head + count) == head;
     if (!subgroupBroadcastFirst(won)) return batch;
 
-    for (uint done = 0u;;) {
+    for (uint done = 0u; done < count;) {
         uint slot = meta.ticket & tr_capacity_mask();
         bool waits = false; // cannot run in a lane at once
         if (mine) {
@@ -62,4 +62,5 @@ TrBatch tr_admit(TrNews news) {
         mine = gl_SubgroupInvocationID < min(count - done, most);
         if (mine) tr_read_line(position, item, meta);
     }
+    return batch; // also where a driver ended the loop: with nothing to run
 }

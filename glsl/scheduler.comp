@@ -92,8 +92,9 @@ void main() {
     uint turns = 0u;
     uint now = tr_now(0u);
     uint began = tr_began(now);
-    // When there was last anything to do. A slice that follows one which found nothing does not linger anew.
-    uint busy = tr_look(tr_push.control, TR_CONTROL_IDLED) != 0u ? now - 1u - tr_launch.linger : now - 1u;
+    // When there was last anything to do. A slice that was queued behind one which found nothing does not linger anew.
+    bool lingered = tr_launch.follows != 0u && tr_look(tr_push.control, TR_CONTROL_IDLED) != 0u;
+    uint busy = lingered ? now - 1u - tr_launch.linger : now - 1u;
     TrNews news;
     bool dozes = false;
     uint turn = 0u;
@@ -115,7 +116,7 @@ void main() {
         }
         turns += found ? 1u : 0u;
         if (found || news.busy) busy = now;
-        else if (int(now - busy) > int(tr_launch.linger)) reason = TR_EXIT_IDLE;
+        else if (int(now - busy) > int(tr_launch.linger)) reason = tr_loops_turn() ? TR_EXIT_IDLE : TR_EXIT_CUT;
         // Once the rings were looked at with nothing on its way, only the host can bring something, and the doorbell tells.
         dozes = !found && !news.busy && !dozes;
     }

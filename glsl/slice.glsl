@@ -63,7 +63,7 @@ void tr_leave(uint reason, uint turns, uint lasted) {
     record.doorbell = tr_load(tr_push.bell, TR_BELL_TAIL);
     record.heard = tr_heard;
     record.dirty = tr_load(control, TR_CONTROL_DIRTY);
-    record.elapsed = lasted;
+    record.elapsed = uint(max(int(lasted), 0)); // the clocks of two workers may differ a little
     record.reserved0 = 0u;
     record.reserved1 = 0u;
     record.reserved2 = 0u;

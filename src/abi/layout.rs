@@ -241,8 +241,8 @@ shared_structs! {
         pub trace_capacity,
         /// Shards of the rings, a power of two.
         pub shards,
-        /// Not used.
-        pub reserved0,
+        /// 1 if it was submitted while the one before it was running: it lingers no longer than both together.
+        pub follows,
     }
 
     /// What a slice tells the host when its last worker leaves.

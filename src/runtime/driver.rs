@@ -156,8 +156,15 @@ impl Driver {
         Ok(())
     }
 
+    /// Waits until nothing of what was submitted runs: no slice, and no inspection that took too long for whoever asked.
+    pub(super) fn finish(&mut self, context: &Context<'_>, deadline: Instant) -> Result<(), BackendError> {
+        let settled = self.settle(context, deadline);
+        self.slices.rest(deadline.saturating_duration_since(Instant::now()))?;
+        settled
+    }
+
     pub(super) fn is_running(&self) -> bool {
-        !self.pending.is_empty()
+        !self.pending.is_empty() || self.slices.rest(Duration::ZERO).is_err()
     }
 
     /// All slots as the device has them. No slice may run.
@@ -213,12 +220,16 @@ impl Driver {
             two: 2,
             trace_capacity: options.trace_capacity,
             shards: options.shards_for(self.workers),
-            ..SliceLaunch::default()
+            follows: u32::from(!self.pending.is_empty()),
         };
         // In boundary mode nothing of the mailbox is written while a slice runs, but for lines that the doorbell does not tell of: the
         // submission orders all of it before the slice.
         state.tables.flush(memory, &state.mailbox)?;
         state.mailbox.ring(memory, abi::TR_BELL_TAIL, state.mailbox.published())?;
+        if self.pending.is_empty() {
+            // Whom it was meant for has ended, and numbers wrap.
+            state.mailbox.ring(memory, abi::TR_BELL_STOP, 0)?;
+        }
         host(&memory.launch)?.write_pod(record_offset(place), &launch)?;
         let since = Instant::now();
         let value = self.slices.launch(memory, place, self.workers, self.fresh)?;
@@ -244,10 +255,10 @@ impl Driver {
             self.take_over(context, first)?;
             any = true;
         }
+        if self.pending.is_empty() && self.cut {
+            self.recover(context)?;
+        }
         if any && self.pending.is_empty() {
-            if self.cut {
-                self.recover(context)?;
-            }
             context.shared.lock().slice_runs = false;
         }
         if any {

@@ -88,9 +88,9 @@ impl Inner {
             return;
         }
         match self.step() {
-            // A slice that was launched, or one whose thread may just have looked for the last time.
-            Ok(None | Some(Step::Progress)) => self.alarm.ring(),
-            Ok(Some(Step::Running { .. } | Step::Idle)) => {}
+            // The thread that drives may just have looked for the last time.
+            Ok(None) => self.alarm.ring(),
+            Ok(Some(_)) => {}
             Err(error) => tracing::warn!(%error, "a submission could not launch its slice"),
         }
     }
@@ -105,7 +105,12 @@ impl Inner {
         self.shared.lock().check()?;
         let context = self.context()?;
         let driver = driver.as_mut().ok_or(BackendError::Stopped)?;
-        driver.step(&context).map(Some).map_err(|error| self.break_with(error))
+        let step = driver.step(&context).map_err(|error| self.break_with(error))?;
+        if step == Step::Progress {
+            // Whoever launched it may never call again.
+            self.alarm.ring();
+        }
+        Ok(Some(step))
     }
 
     /// Waits until the slice with this value has ended, for at most `timeout`.
@@ -217,11 +222,14 @@ impl Inner {
         result
     }
 
-    /// The last slice is called off, and no other follows.
+    /// The last slice is called off, and no other follows; even of a runtime that is broken, since its slices may still run.
     pub(super) fn close(&self) {
         self.shared.lock().stopped = true;
-        let settled = self.settled(self.options.slice_timeout, |_, _, _| Ok(()));
-        if let Err(error) = settled {
+        let deadline = Instant::now() + self.options.slice_timeout;
+        let mut guard = self.driver.lock().unwrap_or_else(PoisonError::into_inner);
+        if let (Ok(context), Some(driver)) = (self.context(), guard.as_mut())
+            && let Err(error) = driver.call_off(&context).and_then(|()| driver.finish(&context, deadline))
+        {
             tracing::debug!(%error, "closing a runtime");
         }
     }
@@ -248,6 +256,7 @@ impl Drop for Inner {
             // The device may still use all of it: better lost than freed under its hands.
             tracing::error!("a slice still runs; its memory and pipeline are leaked");
             std::mem::forget(self.memory.take());
+            self.shared.lock().tables.leak();
             std::mem::forget(self.driver.get_mut().unwrap_or_else(PoisonError::into_inner).take());
         }
     }

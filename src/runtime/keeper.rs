@@ -121,7 +121,8 @@ fn keep(inner: &Inner) {
             }
             Ok(None) => inner.alarm.sleep(Some(NAP)),
             Ok(Some(Step::Idle)) => inner.alarm.sleep(None),
-            // Every later call says it too.
+            // A recovery that took too long is tried again. Any other error every later call says too.
+            Err(BackendError::Timeout { .. }) => inner.alarm.sleep(Some(PATIENCE)),
             Err(_) => false,
         };
         if !goes_on {

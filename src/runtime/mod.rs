@@ -155,6 +155,7 @@ impl Runtime {
         let deadline = Instant::now() + timeout;
         self.0.driving(|inner, driver, context| {
             let ran = driver.run_one(context, deadline);
+            inner.alarm.ring(); // if it still runs, or another one is wanted
             ran.map_err(|error| inner.break_with(error))
         })
     }

@@ -24,7 +24,7 @@ pub struct RuntimeOptions {
     /// What the device was found to do, for [`Mode::Auto`]; `None` for [`Device::self_test`], which runs once for each device and takes some
     /// tenths of a second.
     pub self_test: Option<SelfTest>,
-    /// How long a slice lasts while there is something to do, from 1 µs to 1 s, or [`Duration::MAX`] if only its turns are to end it. The next
+    /// How long a slice lasts while there is something to do, from 1 µs to 1 s, or [`Duration::MAX`] if only its turns are to end it (or some minutes). The next
     /// one is submitted before it ends, so the device does not wait in between; what waits for a slice's end, such as
     /// [`Runtime::snapshot`](crate::Runtime::snapshot) in boundary mode, waits as long. The default, 100 ms, is a sixth of the strictest known watchdog (640 ms, Intel's). A turn is never interrupted: it has to be shorter
     /// than the watchdog by itself.

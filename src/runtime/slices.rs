@@ -128,6 +128,8 @@ impl Slices {
         timeout: Duration,
     ) -> Result<(Vec<TaskWorkItem>, Vec<SlotMeta>), BackendError> {
         let (slots, metas) = (memory.slots.bytes(), memory.metas.bytes());
+        // One that took too long for whoever asked may still have the command buffer.
+        self.rest(timeout)?;
         self.submit("inspection", SLICES, |raw, commands| {
             let into = memory.inspection.raw();
             for (buffer, bytes, at) in [(&memory.slots, slots, 0), (&memory.metas, metas, slots)] {
@@ -174,6 +176,12 @@ impl Slices {
         unsafe { self.device.submit(&[commands], None, signal) }?;
         self.submitted += 1;
         Ok(self.submitted)
+    }
+
+    /// Waits until everything that was submitted has ended.
+    pub(super) fn rest(&self, timeout: Duration) -> Result<(), BackendError> {
+        let ended = self.progress.wait(self.submitted, timeout)?;
+        if ended { Ok(()) } else { Err(self.late("the last submission to end", timeout)) }
     }
 
     /// The timeline that counts submissions.

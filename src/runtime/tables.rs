@@ -1,6 +1,7 @@
 //! Tenants, registered buffers and epochs: what the host decides and the device looks up. In live mode changes are written to the mailbox at
 //! once, in boundary mode between slices.
 
+use std::collections::BTreeSet;
 use std::mem::offset_of;
 use std::ops::Range;
 use std::sync::Arc;
@@ -36,9 +37,9 @@ pub(super) struct Tables {
 /// What the mailbox does not say yet, by index.
 #[derive(Debug, Default)]
 struct Changed {
-    tenants: Vec<usize>,
-    buffers: Vec<usize>,
-    epochs: Vec<usize>,
+    tenants: BTreeSet<usize>,
+    buffers: BTreeSet<usize>,
+    epochs: BTreeSet<usize>,
 }
 
 impl Tables {
@@ -99,7 +100,7 @@ impl Tables {
         }
         self.epochs[timeline as usize] = value;
         self.signals = self.signals.wrapping_add(1);
-        self.changed.epochs.push(timeline as usize);
+        self.changed.epochs.insert(timeline as usize);
         Ok(())
     }
 
@@ -107,7 +108,7 @@ impl Tables {
         let count = self.tenants();
         let entry = self.tenants.get_mut(tenant as usize).ok_or(BackendError::UnknownTenant { tenant, count })?;
         *entry = enabled;
-        self.changed.tenants.push(tenant as usize);
+        self.changed.tenants.insert(tenant as usize);
         Ok(())
     }
 
@@ -159,7 +160,7 @@ impl Tables {
         self.buffers[index as usize] =
             BufferEntry { address_lo, address_hi, words, tenant, generation, ..BufferEntry::default() };
         self.kept[index as usize] = kept;
-        self.changed.buffers.push(index as usize);
+        self.changed.buffers.insert(index as usize);
         Ok(BufferHandle(generation << abi::TR_HANDLE_GENERATION_SHIFT | index))
     }
 
@@ -175,7 +176,7 @@ impl Tables {
         let (index, _) = self.find(handle.0).ok_or(BackendError::UnknownHandle { handle: handle.0 })?;
         self.buffers[index] = BufferEntry::default();
         self.free.push(index as u32);
-        self.changed.buffers.push(index);
+        self.changed.buffers.insert(index);
         Ok(self.kept[index].take())
     }
 
@@ -184,6 +185,11 @@ impl Tables {
         // All up to the output handle; what an op makes of the rest is its own.
         const LOOKED_AT: usize = offset_of!(TaskWorkItem, param);
         one.flags == other.flags && bytemuck::bytes_of(one)[..LOOKED_AT] == bytemuck::bytes_of(other)[..LOOKED_AT]
+    }
+
+    /// Keeps the registered buffers for ever: the device may still use them.
+    pub(super) fn leak(&mut self) {
+        std::mem::forget(std::mem::take(&mut self.kept));
     }
 
     /// What the host can see to be wrong with a task.
