@@ -41,7 +41,7 @@ pub struct Mapped {
 
 // SAFETY: the pointer is valid from any thread for as long as the buffer lives, which owns this window.
 unsafe impl Send for Mapped {}
-// SAFETY: every access through a shared reference is atomic, so accesses from several threads do not race.
+// SAFETY: every access through a shared reference is atomic, but for two unsafe ones whose callers keep others away: none race.
 unsafe impl Sync for Mapped {}
 
 impl Mapped {
