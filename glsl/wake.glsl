@@ -14,9 +14,7 @@ bool tr_wake_timeline(uint timeline) {
             woken = uvec2(tr_load(tr_push.control, word), tr_load(tr_push.control, word + 1u));
             dirty = tr_take_dirty(timeline);
             if (!tr_epoch(timeline, epoch)) {
-                epoch = woken;
                 if (dirty) tr_set_dirty(timeline);
-                dirty = false;
                 won = false;
                 tr_store(tr_push.control, word + 2u, 0u);
             }

@@ -274,17 +274,16 @@ impl Driver {
             let (is, asked) = (exit.subgroup_size, self.lanes);
             return Err(BackendError::Protocol { what: format!("the driver runs subgroups of {is}, not of {asked}") });
         }
-        let Some(SliceExit { reasons, turns, ready, .. }) = exit.filter(|exit| exit.cut_workers == 0 && !self.cut)
-        else {
+        let Some(exit) = exit.filter(|exit| exit.cut_workers == 0 && !self.cut) else {
             let cut_workers = exit.map(|exit| exit.cut_workers);
             tracing::warn!(slice = ended.slice, ?cut_workers, "the driver cut a slice");
             self.cut = true;
             return Ok(());
         };
-        let Some(exit) = exit else { return Ok(()) };
+        let SliceExit { reasons, turns, ready, elapsed: units, .. } = exit;
         let took = ended.since.elapsed();
-        tracing::trace!(slice = ended.slice, reasons, turns, ready, units = exit.elapsed, ?took, "slice ended");
-        self.pace.learn(exit.elapsed, took);
+        tracing::trace!(slice = ended.slice, reasons, turns, ready, units, ?took, "slice ended");
+        self.pace.learn(units, took);
         let mut state = shared.lock();
         state.harvest(memory, &exit)?;
         state.harvest_trace(memory, exit.traced, options.trace_capacity)

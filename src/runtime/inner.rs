@@ -113,11 +113,6 @@ impl Inner {
         Ok(Some(step))
     }
 
-    /// Waits until the slice with this value has ended, for at most `timeout`.
-    pub(super) fn await_slice(&self, value: u64, timeout: Duration) -> Result<bool, BackendError> {
-        self.progress.wait(value, timeout)
-    }
-
     pub(super) fn context(&self) -> Result<Context<'_>, BackendError> {
         let (live, spins) = (self.residency.is_live(), self.spins());
         Ok(Context {

@@ -117,7 +117,7 @@ fn keep(inner: &Inner) {
             Ok(Some(Step::Running { value, due })) => {
                 // It may be due and not wanted.
                 let due = due.map_or(PATIENCE, |due| due.saturating_duration_since(Instant::now()));
-                inner.await_slice(value, due.clamp(NAP, PATIENCE)).is_ok() && inner.alarm.sleep(Some(Duration::ZERO))
+                inner.progress.wait(value, due.clamp(NAP, PATIENCE)).is_ok() && inner.alarm.sleep(Some(Duration::ZERO))
             }
             Ok(None) => inner.alarm.sleep(Some(NAP)),
             Ok(Some(Step::Idle)) => inner.alarm.sleep(None),
