@@ -96,6 +96,14 @@ impl Journal {
         self.in_flight += items.len() as u32;
     }
 
+    /// Whether this task, which was given out once, has ended. After so many others in its slot that generations wrapped, a task that ended may
+    /// be taken for one that did not.
+    pub(super) fn has_ended(&self, ticket: u32) -> bool {
+        let index = ticket & abi::TR_INDEX_MASK;
+        let entry = &self.entries[index as usize];
+        Self::ticket(index, entry) != ticket || entry.status != Status::InFlight
+    }
+
     /// The device's record that a task ended: whose it was, and its end.
     fn of_record(&self, record: &abi::CompletionRecord) -> Result<(u32, Completion), BackendError> {
         let index = record.ticket & abi::TR_INDEX_MASK;
@@ -255,7 +263,9 @@ mod tests {
         let again = admit(&mut journal, &[TaskWorkItem::default()], Delivery::Nobody)[0].ticket;
         assert_ne!(ticket, again, "the slot is the same, the generation is not");
         assert!(journal.end_by_record(&record(ticket)).is_err());
+        assert!(journal.has_ended(ticket) && !journal.has_ended(again));
         assert!(journal.end_by_record(&record(again)).is_ok());
+        assert!(journal.has_ended(again));
     }
 
     #[test]

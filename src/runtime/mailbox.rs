@@ -8,6 +8,7 @@ use std::sync::atomic::fence;
 
 use bytemuck::{Pod, Zeroable};
 
+use super::journal::Journal;
 use super::memory::Memory;
 use super::slices::host;
 use crate::abi::{self, TaskWorkItem};
@@ -32,13 +33,15 @@ pub(super) struct Mailbox {
     published: u32,
     /// Positions that may be written: the kernel has read what was there a lap before.
     writable: u32,
+    /// Who was published last in each line.
+    lines: Vec<u32>,
     /// Fault injection: submissions whose doorbell is not to be heard by the slice that runs.
     missed: u32,
 }
 
 impl Mailbox {
     pub(super) fn new(live: bool, capacity: u32, missed: u32) -> Self {
-        Self { live, published: 0, writable: capacity, missed }
+        Self { live, published: 0, writable: capacity, lines: vec![0; capacity as usize], missed }
     }
 
     pub(super) fn live(&self) -> bool {
@@ -50,7 +53,7 @@ impl Mailbox {
     }
 
     /// How many lines can be written, at most `wanted`.
-    pub(super) fn room(&mut self, memory: &Memory, wanted: usize) -> Result<usize, BackendError> {
+    pub(super) fn room(&mut self, memory: &Memory, journal: &Journal, wanted: usize) -> Result<usize, BackendError> {
         let marks = host(&memory.marks)?;
         let mut room = self.writable.wrapping_sub(self.published);
         while self.live && (room as usize) < wanted && room < memory.capacity {
@@ -63,9 +66,9 @@ impl Mailbox {
             // Pairs with the kernel's release after it read the lines.
             fence(Acquire);
             let (lap, asked) = (lap(memory, read), words.len());
-            let marked = words.iter().take_while(|word| **word == lap).count();
-            (self.writable, room) = (self.writable.wrapping_add(marked as u32), room + marked as u32);
-            if marked < asked {
+            let was_read = were_read(words, lap, &self.lines[at as usize..], journal);
+            (self.writable, room) = (self.writable.wrapping_add(was_read as u32), room + was_read as u32);
+            if was_read < asked {
                 break;
             }
         }
@@ -100,7 +103,11 @@ impl Mailbox {
             // SAFETY: `room` found the lines read by whom they were published to, and the tail below publishes them again; one thread at a time
             // publishes, since the state is locked.
             unsafe { lines.write_unshared(at * size_of::<TaskWorkItem>() as u64, items) }?;
-            let tickets = bytemuck::cast_slice(&tickets[range]);
+            let tickets = &tickets[range];
+            for (line, published) in self.lines[at as usize..].iter_mut().zip(tickets) {
+                *line = published.ticket;
+            }
+            let tickets = bytemuck::cast_slice(tickets);
             // SAFETY: as for the lines.
             unsafe { words.write_unshared(at * size_of::<LineTicket>() as u64, tickets) }?;
         }
@@ -129,7 +136,32 @@ impl Mailbox {
     }
 }
 
+/// How many of the first lines were read: those that are marked with the lap, and those whose tasks have ended. A completion may be seen before
+/// the mark of its line; were it not for the second, there might be no room, and nothing on its way that would make some.
+fn were_read(marks: &[u32], lap: u32, tickets: &[u32], journal: &Journal) -> usize {
+    marks.iter().zip(tickets).take_while(|(mark, ticket)| **mark == lap || journal.has_ended(**ticket)).count()
+}
+
 /// The lap of a position, from 1: what marks and completion records carry.
 pub(super) fn lap(memory: &Memory, position: u32) -> u32 {
     (position >> memory.capacity.trailing_zeros()).wrapping_add(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::abi::CompletionRecord;
+    use crate::runtime::journal::Delivery;
+
+    #[test]
+    fn a_line_can_be_written_again_once_it_is_marked_or_its_task_has_ended() {
+        let (mut journal, mut lines) = (Journal::new(4), Vec::new());
+        journal.admit(&[TaskWorkItem::default(); 4], Delivery::Bulk, &mut lines);
+        let tickets: Vec<u32> = lines.iter().map(|line| line.ticket).collect();
+        assert_eq!(were_read(&[7, 6, 7, 7], 7, &tickets, &journal), 1, "the second was not read yet");
+        let record =
+            CompletionRecord { ticket: tickets[1], state: abi::TASK_STATE_DONE, ..CompletionRecord::default() };
+        journal.end_by_record(&record).unwrap();
+        assert_eq!(were_read(&[7, 6, 7, 6], 7, &tickets, &journal), 3, "its mark is late");
+    }
 }

@@ -89,7 +89,7 @@ impl State {
             // Whoever only submits would never see that dropped handles have made room.
             self.listen(memory)?;
         }
-        let count = self.mailbox.room(memory, items.len().min(self.journal.room()))?;
+        let count = self.mailbox.room(memory, &self.journal, items.len().min(self.journal.room()))?;
         let (items, mut tickets) = (&items[..count], std::mem::take(&mut self.tickets));
         tickets.clear();
         self.journal.admit(items, delivery, &mut tickets);
