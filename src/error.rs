@@ -237,6 +237,19 @@ pub enum BackendError {
         /// Number of tasks that wait.
         paused: u32,
     },
+    /// One signal from the host would move a timeline further than the device allows.
+    #[error(
+        "the timeline cannot go from {current} to {value} at once: this device allows steps of {limit}; signal in \
+         smaller steps"
+    )]
+    TimelineJump {
+        /// The value that was given.
+        value: u64,
+        /// Where the timeline stands.
+        current: u64,
+        /// The longest step, `maxTimelineSemaphoreValueDifference`.
+        limit: u64,
+    },
     /// The runtime was stopped.
     #[error("the runtime is stopped")]
     Stopped,

@@ -314,6 +314,11 @@ impl Device {
         self.created("vkCreateComputePipelines", desc.name, created)
     }
 
+    /// Whether the two are clones of one device.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// The error for a Vulkan call that failed. Device loss is remembered from here on.
     pub(crate) fn fail(&self, call: &'static str, result: vk::Result) -> BackendError {
         self.0.loss.note(call, result)

@@ -1,4 +1,4 @@
-//! A timeline semaphore with bounded waits.
+//! A timeline semaphore with bounded waits: taskring's own or the engine's.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -9,16 +9,27 @@ use super::chains;
 use super::context::Device;
 use crate::BackendError;
 
-/// A timeline semaphore of our own.
+/// A timeline semaphore: one of our own, or one that was borrowed from the engine.
 ///
-/// Dropping it hands the semaphore to the device, which destroys it with itself: on Mesa a semaphore that is destroyed
-/// right after a wait can make a later wait hang. So make few timelines and keep them, rather than one for each use.
+/// Dropping one of our own hands the semaphore to the device, which destroys it with itself: on Mesa a semaphore that
+/// is destroyed right after a wait can make a later wait hang. So make few timelines and keep them, rather than one for
+/// each use. Dropping a borrowed one destroys nothing.
 #[derive(Debug)]
 pub struct Timeline {
     device: Device,
     raw: vk::Semaphore,
+    origin: Origin,
     /// Held between reading the value and signalling a greater one, so that host signals cannot overtake each other.
     signalling: Mutex<()>,
+}
+
+/// Where a timeline comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    /// Ours.
+    Own,
+    /// Somebody else's.
+    Borrowed,
 }
 
 impl Timeline {
@@ -27,11 +38,29 @@ impl Timeline {
     /// # Errors
     /// [`BackendError::Vulkan`] if the driver refuses, [`BackendError::DeviceLost`] if the device is lost.
     pub fn new(device: &Device, name: &str, initial: u64) -> Result<Self, BackendError> {
+        Self::create(device, name, initial, Origin::Own)
+    }
+
+    /// Uses a timeline of the engine's. It keeps its name, and dropping the value destroys nothing.
+    ///
+    /// # Safety
+    /// The semaphore is a timeline semaphore of this device that lives at least as long as the value and everything
+    /// that is submitted with it. Whoever else signals it keeps Vulkan's order: each value greater than the one before.
+    #[must_use]
+    pub unsafe fn borrow(device: &Device, raw: vk::Semaphore) -> Self {
+        Self::wrap(device, raw, Origin::Borrowed)
+    }
+
+    fn create(device: &Device, name: &str, initial: u64, origin: Origin) -> Result<Self, BackendError> {
         device.check()?;
         // SAFETY: every device of ours has timeline semaphores enabled.
         let created = unsafe { chains::create_timeline(device.raw(), initial) };
         let raw = device.created("vkCreateSemaphore", name, created)?;
-        Ok(Self { device: device.clone(), raw, signalling: Mutex::new(()) })
+        Ok(Self::wrap(device, raw, origin))
+    }
+
+    fn wrap(device: &Device, raw: vk::Semaphore, origin: Origin) -> Self {
+        Self { device: device.clone(), raw, origin, signalling: Mutex::new(()) }
     }
 
     /// The value that it stands at. Takes some 10 ns; nothing blocks.
@@ -50,40 +79,29 @@ impl Timeline {
     /// # Errors
     /// [`BackendError::DeviceLost`] if the device is lost.
     pub fn wait(&self, value: u64, timeout: Duration) -> Result<bool, BackendError> {
-        self.device.check()?;
-        // Drivers add the timeout to a clock. This bound, 146 years, keeps the sum from wrapping.
-        let timeout = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX).min(u64::MAX / 4);
-        let (semaphores, values) = ([self.raw], [value]);
-        let info = vk::SemaphoreWaitInfo::default().semaphores(&semaphores).values(&values);
-        // SAFETY: the semaphore is a timeline and lives as long as `self`; `info` lives until the call returns.
-        match unsafe { self.device.raw().wait_semaphores(&info, timeout) } {
-            Ok(()) => Ok(true),
-            Err(vk::Result::TIMEOUT) => Ok(false),
-            Err(result) => Err(self.device.fail("vkWaitSemaphores", result)),
-        }
+        self.device.wait_semaphores(vk::SemaphoreWaitFlags::empty(), &[self.raw], &[value], timeout)
     }
 
     /// Moves the timeline to `value` from the host.
     ///
     /// A timeline that submissions signal too must not be moved past them: Vulkan wants the value below that of every
-    /// pending signal, and only the caller knows those.
+    /// pending signal, and only the caller knows those. How far one step may go is
+    /// [`LimitFacts::max_timeline_difference`](super::LimitFacts); it bounds the distance to what is pending too.
     ///
     /// # Errors
-    /// [`BackendError::BadOption`] if the timeline stands at `value` or further, [`BackendError::DeviceLost`] if the
-    /// device is lost.
+    /// [`BackendError::BadOption`] if the timeline stands at `value` or further, [`BackendError::TimelineJump`] if
+    /// `value` is further away than the device allows, [`BackendError::DeviceLost`] if the device is lost; the timeline
+    /// then stays where it is.
     pub fn signal(&self, value: u64) -> Result<(), BackendError> {
         let _order = self.signalling.lock().unwrap_or_else(PoisonError::into_inner);
-        if value <= self.value()? {
-            let must = "greater than the value that the timeline stands at";
-            return Err(BackendError::BadOption { option: "timeline value", value, must });
-        }
+        check_step(self.value()?, value, self.device.facts().limits.max_timeline_difference)?;
         let info = vk::SemaphoreSignalInfo::default().semaphore(self.raw).value(value);
-        // SAFETY: the semaphore is a timeline, lives as long as `self`, and stands below `value`.
+        // SAFETY: the semaphore is a timeline, lives as long as `self`, and stands below `value` by no more than the limit.
         let signalled = unsafe { self.device.raw().signal_semaphore(&info) };
         signalled.map_err(|result| self.device.fail("vkSignalSemaphore", result))
     }
 
-    /// The semaphore. It stays `self`'s: do not destroy it.
+    /// The semaphore. It stays `self`'s, or its lender's: do not destroy it.
     #[must_use]
     pub fn raw(&self) -> vk::Semaphore {
         self.raw
@@ -92,6 +110,100 @@ impl Timeline {
 
 impl Drop for Timeline {
     fn drop(&mut self) {
-        self.device.retire(self.raw);
+        if self.origin != Origin::Borrowed {
+            self.device.retire(self.raw);
+        }
+    }
+}
+
+impl Device {
+    /// Blocks until one of the timelines has reached its value or `timeout` is over, and says whether one has. Which
+    /// one it is, [`Timeline::value`] tells. With no timelines there is nothing to wait for: the answer is `false`, at
+    /// once.
+    ///
+    /// # Errors
+    /// [`BackendError::BadOption`] with the position of a timeline that is another device's,
+    /// [`BackendError::DeviceLost`] if the device is lost.
+    pub fn wait_any(&self, timelines: &[(&Timeline, u64)], timeout: Duration) -> Result<bool, BackendError> {
+        if let Some(stranger) = timelines.iter().position(|(timeline, _)| !timeline.device.is(self)) {
+            let must = "the position of a timeline of the device that waits for it";
+            return Err(BackendError::BadOption { option: "timelines", value: stranger as u64, must });
+        }
+        if timelines.is_empty() {
+            return self.check().map(|()| false);
+        }
+        let (semaphores, values): (Vec<_>, Vec<_>) =
+            timelines.iter().map(|(timeline, value)| (timeline.raw, *value)).unzip();
+        self.wait_semaphores(vk::SemaphoreWaitFlags::ANY, &semaphores, &values, timeout)
+    }
+
+    /// Waits for timelines of this device that the caller holds, each with its value.
+    fn wait_semaphores(
+        &self,
+        flags: vk::SemaphoreWaitFlags,
+        semaphores: &[vk::Semaphore],
+        values: &[u64],
+        timeout: Duration,
+    ) -> Result<bool, BackendError> {
+        self.check()?;
+        // Drivers add the timeout to a clock. This bound, 146 years, keeps the sum from wrapping.
+        let timeout = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX).min(u64::MAX / 4);
+        let info = vk::SemaphoreWaitInfo::default().flags(flags).semaphores(semaphores).values(values);
+        // SAFETY: both callers pass timelines of this device that they hold, with as many values; `info` lives until
+        // the call returns.
+        match unsafe { self.raw().wait_semaphores(&info, timeout) } {
+            Ok(()) => Ok(true),
+            Err(vk::Result::TIMEOUT) => Ok(false),
+            Err(result) => Err(self.fail("vkWaitSemaphores", result)),
+        }
+    }
+}
+
+/// Whether a timeline at `current` may be moved to `value` where one step may be `limit` long.
+fn check_step(current: u64, value: u64, limit: u64) -> Result<(), BackendError> {
+    match value.checked_sub(current) {
+        None | Some(0) => {
+            let must = "greater than the value that the timeline stands at";
+            Err(BackendError::BadOption { option: "timeline value", value, must })
+        }
+        Some(step) if step > limit => Err(BackendError::TimelineJump { value, current, limit }),
+        Some(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_up_to_the_limit_is_allowed_and_one_beyond_is_refused() {
+        let limit = 0x7fff_ffff;
+        assert_eq!(check_step(5, 6, limit), Ok(()));
+        assert_eq!(check_step(5, 5 + limit, limit), Ok(()));
+        let value = 6 + limit;
+        assert_eq!(check_step(5, value, limit), Err(BackendError::TimelineJump { value, current: 5, limit }));
+    }
+
+    #[test]
+    fn without_a_limit_a_timeline_may_go_from_the_first_value_to_the_last() {
+        assert_eq!(check_step(0, u64::MAX, u64::MAX), Ok(()));
+    }
+
+    #[test]
+    fn a_step_back_and_no_step_are_refused_whatever_the_limit() {
+        for value in [4, 5] {
+            assert!(
+                matches!(check_step(5, value, u64::MAX), Err(BackendError::BadOption { value: v, .. }) if v == value)
+            );
+        }
+    }
+
+    #[test]
+    fn a_refused_jump_says_what_to_do() {
+        let said = BackendError::TimelineJump { value: 9, current: 1, limit: 7 }.to_string();
+        assert_eq!(
+            said,
+            "the timeline cannot go from 1 to 9 at once: this device allows steps of 7; signal in smaller steps"
+        );
     }
 }
