@@ -125,6 +125,15 @@ pub enum BackendError {
     /// Something was submitted to the device's other queue, and it has none.
     #[error("the device has no second queue that can compute; look at DevicePlan::other_queue first")]
     NoOtherQueue,
+    /// A timeline was to be exported or imported, and the device cannot.
+    #[error(
+        "the device cannot share timelines through file descriptors (VK_KHR_external_semaphore_fd); look at \
+         DevicePlan::external_timelines first"
+    )]
+    NoExternalTimelines,
+    /// A timeline was to be exported that was not made for it.
+    #[error("this timeline was not made to be exported; make it with Timeline::exportable")]
+    NotExportable,
     /// A Vulkan call failed.
     #[error("{call} failed: {result:?}")]
     Vulkan {

@@ -317,6 +317,46 @@ fn a_device_does_not_wait_for_the_timeline_of_another() -> Outcome {
     finish(there)
 }
 
+#[cfg(unix)]
+#[test]
+fn an_exported_timeline_and_its_import_are_one_and_where_that_cannot_be_it_is_said() -> Outcome {
+    let device = device()?;
+    if !device.plan().external_timelines {
+        let refused = Timeline::exportable(&device, "shared", 0).err();
+        assert_eq!(refused, Some(BackendError::NoExternalTimelines));
+        let anything = std::fs::File::open("/dev/null")?.into();
+        // SAFETY: no timeline's descriptor, but no driver gets to see it.
+        let refused = unsafe { Timeline::import_fd(&device, "import", anything) }.err();
+        assert_eq!(refused, Some(BackendError::NoExternalTimelines));
+        return finish(device);
+    }
+    let other = self::device()?;
+    let exported = Timeline::exportable(&device, "shared", 3)?;
+    // SAFETY: the descriptor is a timeline's of the same physical device.
+    let imported = unsafe { Timeline::import_fd(&other, "import", exported.export_fd()?) }?;
+    assert_eq!(imported.value()?, 3, "the payload comes with the descriptor");
+    exported.signal(4)?;
+    assert!(imported.wait(4, PATIENCE)?);
+    imported.signal(5)?;
+    assert!(exported.wait(5, PATIENCE)?);
+    drop(exported);
+    finish(device)?;
+    imported.signal(6)?;
+    assert_eq!(imported.value()?, 6, "the one outlives the other");
+    drop(imported);
+    finish(other)
+}
+
+#[cfg(unix)]
+#[test]
+fn a_timeline_that_was_not_made_to_be_exported_is_not() -> Outcome {
+    let device = device()?;
+    let timeline = Timeline::new(&device, "private", 0)?;
+    assert_eq!(timeline.export_fd().err(), Some(BackendError::NotExportable));
+    drop(timeline);
+    finish(device)
+}
+
 /// Every lane of one subgroup writes the subgroup's size to its own word. In GLSL:
 /// `void main() { target.words[gl_SubgroupInvocationID] = gl_SubgroupSize; }`, with `local_size_x_id = 0`.
 fn lane_kernel() -> Result<Vec<u32>, dr::Error> {

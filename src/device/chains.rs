@@ -172,6 +172,10 @@ unsafe fn read_newer_facts(
     // SAFETY: as for the properties.
     unsafe { instance.get_physical_device_features2(device, &mut features) };
     let shader_int64 = features.features.shader_int64 != vk::FALSE;
+    let external_timelines = has(khr::external_semaphore_fd::NAME) && {
+        // SAFETY: the caller's promise.
+        unsafe { shares_timelines(instance, device) }
+    };
 
     facts.driver_name = text(driver.driver_name_as_c_str());
     facts.driver_info = text(driver.driver_info_as_c_str());
@@ -196,8 +200,26 @@ unsafe fn read_newer_facts(
         timeline_semaphore: timelines.timeline_semaphore != vk::FALSE,
         shader_int64,
         shader_device_clock: clocks.shader_device_clock != vk::FALSE,
+        external_timelines,
     };
     Ok(())
+}
+
+/// Whether timeline semaphores can be both exported and imported as opaque file descriptors. A driver that has the
+/// extension may still share binary semaphores only.
+///
+/// # Safety
+/// The physical device belongs to the instance and implements Vulkan 1.2.
+unsafe fn shares_timelines(instance: &ash::Instance, device: vk::PhysicalDevice) -> bool {
+    let mut kind = vk::SemaphoreTypeCreateInfo::default().semaphore_type(vk::SemaphoreType::TIMELINE);
+    let info = vk::PhysicalDeviceExternalSemaphoreInfo::default()
+        .handle_type(vk::ExternalSemaphoreHandleTypeFlags::OPAQUE_FD)
+        .push_next(&mut kind);
+    let mut answer = vk::ExternalSemaphoreProperties::default();
+    // SAFETY: the caller's promise; both structures live until the call returns.
+    unsafe { instance.get_physical_device_external_semaphore_properties(device, &info, &mut answer) };
+    let both = vk::ExternalSemaphoreFeatureFlags::EXPORTABLE | vk::ExternalSemaphoreFeatureFlags::IMPORTABLE;
+    answer.external_semaphore_features.contains(both)
 }
 
 /// A driver's string; empty if the driver forgot its end.
@@ -223,6 +245,7 @@ pub(super) unsafe fn create_device(
     let wanted = [
         (plan.size_control == SizeControl::Extension, ext::subgroup_size_control::NAME),
         (plan.shader_clock, khr::shader_clock::NAME),
+        (plan.external_timelines, khr::external_semaphore_fd::NAME),
     ];
     let extensions: Vec<_> = wanted.into_iter().filter(|(wanted, _)| *wanted).map(|(_, name)| name).collect();
     let extensions = pointers(&extensions);
@@ -251,15 +274,20 @@ pub(super) unsafe fn create_device(
     unsafe { instance.create_device(device, &info, None) }
 }
 
-/// Creates a timeline semaphore.
+/// Creates a timeline semaphore, which can be exported as an opaque file descriptor if that is asked for.
 ///
 /// # Safety
-/// The device has timeline semaphores enabled.
-pub(super) unsafe fn create_timeline(device: &ash::Device, initial: u64) -> VkResult<vk::Semaphore> {
+/// The device has timeline semaphores enabled; for an exportable one, its plan has external timelines.
+pub(super) unsafe fn create_timeline(device: &ash::Device, initial: u64, exportable: bool) -> VkResult<vk::Semaphore> {
     let mut kind =
         vk::SemaphoreTypeCreateInfo::default().semaphore_type(vk::SemaphoreType::TIMELINE).initial_value(initial);
-    let info = vk::SemaphoreCreateInfo::default().push_next(&mut kind);
-    // SAFETY: the caller's promise; `info` lives until the call returns.
+    let mut export =
+        vk::ExportSemaphoreCreateInfo::default().handle_types(vk::ExternalSemaphoreHandleTypeFlags::OPAQUE_FD);
+    let mut info = vk::SemaphoreCreateInfo::default().push_next(&mut kind);
+    if exportable {
+        info = info.push_next(&mut export);
+    }
+    // SAFETY: the caller's promises; `info` lives until the call returns.
     unsafe { device.create_semaphore(&info, None) }
 }
 

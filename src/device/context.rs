@@ -5,6 +5,8 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use ash::ext::debug_utils;
+#[cfg(unix)]
+use ash::khr::external_semaphore_fd;
 use ash::prelude::VkResult;
 use ash::vk;
 use gpu_allocator::vulkan::{Allocator, AllocatorCreateDesc};
@@ -69,6 +71,8 @@ struct Shared {
     queue: Mutex<vk::Queue>,
     other_queue: Option<Mutex<vk::Queue>>,
     names: Option<debug_utils::Device>,
+    #[cfg(unix)]
+    external_semaphores: Option<external_semaphore_fd::Device>,
     loss: Loss,
     log: ValidationLog,
     /// Semaphores of dropped timelines; see [`Timeline`](super::Timeline).
@@ -123,6 +127,10 @@ impl Device {
             queue: Mutex::new(queue),
             other_queue: other_queue.map(Mutex::new),
             names: instance.names(&raw),
+            #[cfg(unix)]
+            external_semaphores: plan
+                .external_timelines
+                .then(|| external_semaphore_fd::Device::new(instance.raw(), &raw)),
             loss: Loss::default(),
             log: instance.log().clone(),
             retired: Mutex::default(),
@@ -346,6 +354,12 @@ impl Device {
             // A name is a comfort; its want of memory is no reason to fail what works.
             tracing::debug!(?result, "an object stays without its name");
         }
+    }
+
+    /// The functions that export and import semaphores.
+    #[cfg(unix)]
+    pub(super) fn external_semaphores(&self) -> Result<&external_semaphore_fd::Device, BackendError> {
+        self.0.external_semaphores.as_ref().ok_or(BackendError::NoExternalTimelines)
     }
 
     /// The allocator, locked.

@@ -83,6 +83,9 @@ pub struct FeatureFacts {
     pub shader_int64: bool,
     /// `shaderDeviceClock`; a device without `VK_KHR_shader_clock` has none. taskring does without.
     pub shader_device_clock: bool,
+    /// Whether timeline semaphores can be exported and imported as opaque file descriptors; a device without
+    /// `VK_KHR_external_semaphore_fd` cannot. taskring does without.
+    pub external_timelines: bool,
 }
 
 /// One memory type.

@@ -60,6 +60,8 @@ pub struct DevicePlan {
     /// Whether kernels may read the device's clock (`shaderDeviceClock`), which all its invocations share. Nothing
     /// needs it, and the subgroup clock is not enabled.
     pub shader_clock: bool,
+    /// Whether timelines can be shared with other devices and processes, through file descriptors. Nothing needs it.
+    pub external_timelines: bool,
 }
 
 impl DevicePlan {
@@ -155,6 +157,7 @@ pub fn plan(facts: &DeviceFacts) -> Result<DevicePlan, Vec<String>> {
                 required_subgroup_size,
                 size_control,
                 shader_clock: facts.features.shader_device_clock,
+                external_timelines: facts.features.external_timelines,
             })
         }
         _ => Err(missing),

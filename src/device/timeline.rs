@@ -1,5 +1,7 @@
-//! A timeline semaphore with bounded waits: taskring's own or the engine's.
+//! A timeline semaphore with bounded waits: taskring's own, the engine's, or one that goes to other processes.
 
+#[cfg(unix)]
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -26,8 +28,10 @@ pub struct Timeline {
 /// Where a timeline comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Origin {
-    /// Ours.
+    /// Ours; its payload may have come from a descriptor.
     Own,
+    /// Ours, and made to be exported.
+    Exportable,
     /// Somebody else's.
     Borrowed,
 }
@@ -39,6 +43,19 @@ impl Timeline {
     /// [`BackendError::Vulkan`] if the driver refuses, [`BackendError::DeviceLost`] if the device is lost.
     pub fn new(device: &Device, name: &str, initial: u64) -> Result<Self, BackendError> {
         Self::create(device, name, initial, Origin::Own)
+    }
+
+    /// Creates a timeline that stands at `initial` and that [`Timeline::export_fd`] gives to other devices and
+    /// processes.
+    ///
+    /// # Errors
+    /// [`BackendError::NoExternalTimelines`] unless [`DevicePlan::external_timelines`](super::DevicePlan) is set,
+    /// [`BackendError::Vulkan`] if the driver refuses, [`BackendError::DeviceLost`] if the device is lost.
+    pub fn exportable(device: &Device, name: &str, initial: u64) -> Result<Self, BackendError> {
+        if !device.plan().external_timelines {
+            return Err(BackendError::NoExternalTimelines);
+        }
+        Self::create(device, name, initial, Origin::Exportable)
     }
 
     /// Uses a timeline of the engine's. It keeps its name, and dropping the value destroys nothing.
@@ -53,8 +70,9 @@ impl Timeline {
 
     fn create(device: &Device, name: &str, initial: u64, origin: Origin) -> Result<Self, BackendError> {
         device.check()?;
-        // SAFETY: every device of ours has timeline semaphores enabled.
-        let created = unsafe { chains::create_timeline(device.raw(), initial) };
+        let exportable = origin == Origin::Exportable;
+        // SAFETY: every device of ours has timeline semaphores enabled; `exportable` looked at the plan.
+        let created = unsafe { chains::create_timeline(device.raw(), initial, exportable) };
         let raw = device.created("vkCreateSemaphore", name, created)?;
         Ok(Self::wrap(device, raw, origin))
     }
@@ -105,6 +123,58 @@ impl Timeline {
     #[must_use]
     pub fn raw(&self) -> vk::Semaphore {
         self.raw
+    }
+}
+
+#[cfg(unix)]
+impl Timeline {
+    /// A descriptor of the timeline, which [`Timeline::import_fd`], or an engine, makes a semaphore of: on the same
+    /// physical device with the same driver, in this process or another. What one of them signals, all see.
+    ///
+    /// # Errors
+    /// [`BackendError::NotExportable`] if this is not a timeline of [`Timeline::exportable`],
+    /// [`BackendError::Vulkan`] if the driver refuses, [`BackendError::DeviceLost`] if the device is lost.
+    pub fn export_fd(&self) -> Result<OwnedFd, BackendError> {
+        self.device.check()?;
+        if self.origin != Origin::Exportable {
+            return Err(BackendError::NotExportable);
+        }
+        let functions = self.device.external_semaphores()?;
+        let kind = vk::ExternalSemaphoreHandleTypeFlags::OPAQUE_FD;
+        let info = vk::SemaphoreGetFdInfoKHR::default().semaphore(self.raw).handle_type(kind);
+        // SAFETY: the semaphore was made to be exported like this and lives as long as `self`.
+        let exported = unsafe { functions.get_semaphore_fd(&info) };
+        let fd = exported.map_err(|result| self.device.fail("vkGetSemaphoreFdKHR", result))?;
+        // SAFETY: Vulkan gives each caller a new descriptor and leaves it to them.
+        Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    }
+
+    /// The timeline that a descriptor stands for. What the others signal is seen here, for as long as it lives, and the
+    /// other way round.
+    ///
+    /// The driver takes the descriptor over. If the import fails, the descriptor is closed.
+    ///
+    /// # Safety
+    /// The descriptor was exported as `OPAQUE_FD` from a timeline semaphore, by the same driver for the same physical
+    /// device: Vulkan does not ask drivers to tell it from any other. Whoever else signals the timeline keeps Vulkan's
+    /// order: each value greater than the one before.
+    ///
+    /// # Errors
+    /// [`BackendError::NoExternalTimelines`] unless [`DevicePlan::external_timelines`](super::DevicePlan) is set,
+    /// [`BackendError::Vulkan`] if the driver refuses, [`BackendError::DeviceLost`] if the device is lost.
+    pub unsafe fn import_fd(device: &Device, name: &str, fd: OwnedFd) -> Result<Self, BackendError> {
+        let functions = device.external_semaphores()?;
+        let timeline = Self::create(device, name, 0, Origin::Own)?;
+        let info = vk::ImportSemaphoreFdInfoKHR::default()
+            .semaphore(timeline.raw)
+            .handle_type(vk::ExternalSemaphoreHandleTypeFlags::OPAQUE_FD)
+            .fd(fd.as_raw_fd());
+        // SAFETY: the semaphore is a timeline that nobody uses yet; the caller vouches for the descriptor.
+        let imported = unsafe { functions.import_semaphore_fd(&info) };
+        imported.map_err(|result| device.fail("vkImportSemaphoreFdKHR", result))?;
+        // The driver owns the descriptor from here on; up to here it was ours to close.
+        let _ = fd.into_raw_fd();
+        Ok(timeline)
     }
 }
 

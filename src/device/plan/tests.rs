@@ -17,6 +17,7 @@ fn a_gpu_with_a_dedicated_compute_family_gets_it_and_its_own_subgroup_size() {
         required_subgroup_size: Some(32),
         size_control: SizeControl::Core,
         shader_clock: true,
+        external_timelines: true,
     };
     assert_eq!(plan(&recorded::h100()), Ok(expected));
 }
@@ -30,6 +31,7 @@ fn a_cpu_driver_gets_its_only_family() {
         required_subgroup_size: Some(8),
         size_control: SizeControl::Core,
         shader_clock: true,
+        external_timelines: false,
     };
     assert_eq!(plan(&recorded::lavapipe()), Ok(expected));
 }
@@ -121,6 +123,12 @@ fn the_second_queue_is_of_another_family_best_one_with_graphics_and_otherwise_be
 fn the_clock_is_planned_where_it_is_and_missed_nowhere() {
     assert_eq!(plan(&recorded::h100()).map(|plan| plan.shader_clock), Ok(true));
     assert_eq!(plan(&recorded::swiftshader()).map(|plan| plan.shader_clock), Ok(false));
+}
+
+#[test]
+fn external_timelines_are_planned_where_they_are_and_missed_nowhere() {
+    assert_eq!(plan(&recorded::h100()).map(|plan| plan.external_timelines), Ok(true));
+    assert_eq!(plan(&recorded::lavapipe()).map(|plan| plan.external_timelines), Ok(false));
 }
 
 #[test]
