@@ -113,7 +113,8 @@ fn turns(device: &Device, program: &Program, options: RuntimeOptions) -> Result<
     let capacity = options.capacity;
     let runtime = Runtime::new(device, program, options)?;
     let usage = vk::BufferUsageFlags::empty();
-    let count = device.allocate(BufferDesc { name: "count", bytes: 4, kind: MemoryKind::Report, usage })?;
+    let count =
+        device.allocate(BufferDesc { name: "count", bytes: 4, kind: MemoryKind::Report, usage, shared: false })?;
     let count = std::sync::Arc::new(count);
     let output = runtime.register_buffer(0, &count, 0..4)?;
     let tasks: Vec<TaskWorkItem> = vec![Task::new(1).output(output).param(YIELDS).item(); capacity as usize];

@@ -1,7 +1,12 @@
 //! The device on whatever driver is installed, under validation. No driver is a failure, not a skip.
 
+#[path = "device/queues.rs"]
+mod queues;
+#[path = "device/timelines.rs"]
+mod timelines;
+
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ash::vk;
 use rspirv::binary::Assemble;
@@ -21,7 +26,7 @@ fn device() -> Result<Device, BackendError> {
 }
 
 fn buffer(device: &Device, name: &str, bytes: u64, kind: MemoryKind) -> Result<Buffer, BackendError> {
-    device.allocate(BufferDesc { name, bytes, kind, usage: vk::BufferUsageFlags::empty() })
+    device.allocate(BufferDesc { name, bytes, kind, usage: vk::BufferUsageFlags::empty(), shared: false })
 }
 
 fn mapped(buffer: &Buffer) -> Result<&Mapped, String> {
@@ -197,166 +202,6 @@ fn impossible_sizes_are_refused() -> Outcome {
     finish(device)
 }
 
-#[test]
-fn a_wait_for_a_timeline_ends_in_time_and_says_whether_the_value_was_reached() -> Outcome {
-    let device = device()?;
-    let timeline = Timeline::new(&device, "epochs", 5)?;
-    assert_eq!(timeline.value()?, 5);
-    let started = Instant::now();
-    assert!(!timeline.wait(6, Duration::from_millis(30))?);
-    let waited = started.elapsed();
-    assert!(waited >= Duration::from_millis(20) && waited < PATIENCE, "{waited:?}");
-    timeline.signal(6)?;
-    assert!(timeline.wait(6, PATIENCE)?);
-    assert!(timeline.wait(6, Duration::MAX)?, "a wait for what is already there needs no time");
-    assert_eq!(timeline.value()?, 6);
-    drop(timeline);
-    finish(device)
-}
-
-#[test]
-fn a_timeline_does_not_go_back_from_the_host() -> Outcome {
-    let device = device()?;
-    let timeline = Timeline::new(&device, "epochs", 5)?;
-    for value in [4, 5] {
-        assert!(matches!(timeline.signal(value), Err(BackendError::BadOption { .. })));
-    }
-    assert_eq!(timeline.value()?, 5);
-    drop(timeline);
-    finish(device)
-}
-
-#[test]
-fn a_jump_that_the_device_does_not_allow_is_refused_and_the_timeline_stays() -> Outcome {
-    let device = device()?;
-    let limit = device.facts().limits.max_timeline_difference;
-    let timeline = Timeline::new(&device, "far", 0)?;
-    match limit.checked_add(1) {
-        Some(value) => {
-            assert_eq!(timeline.signal(value), Err(BackendError::TimelineJump { value, current: 0, limit }));
-            assert_eq!(timeline.value()?, 0);
-            timeline.signal(limit)?;
-            timeline.signal(value)?;
-            assert_eq!(timeline.value()?, value);
-        }
-        // Where every step is allowed, the longest one is.
-        None => {
-            timeline.signal(limit)?;
-            assert_eq!(timeline.value()?, limit);
-        }
-    }
-    drop(timeline);
-    finish(device)
-}
-
-#[test]
-fn a_borrowed_timeline_works_like_any_other_and_is_still_there_after_the_drop() -> Outcome {
-    let device = device()?;
-    let raw = device.raw();
-    let mut kind = vk::SemaphoreTypeCreateInfo::default().semaphore_type(vk::SemaphoreType::TIMELINE).initial_value(3);
-    // SAFETY: the device has timelines enabled; destroyed below.
-    let engines = unsafe { raw.create_semaphore(&vk::SemaphoreCreateInfo::default().push_next(&mut kind), None) }?;
-    {
-        // SAFETY: just created, destroyed only after the value is gone.
-        let borrowed = unsafe { Timeline::borrow(&device, engines) };
-        assert_eq!((borrowed.raw(), borrowed.value()?), (engines, 3));
-        borrowed.signal(4)?;
-        assert!(borrowed.wait(4, PATIENCE)?);
-        assert!(!device.wait_any(&[(&borrowed, 5)], Duration::ZERO)?);
-    }
-    // SAFETY: the engine's semaphore is alive: that is what is tested.
-    assert_eq!(unsafe { raw.get_semaphore_counter_value(engines) }?, 4);
-    // SAFETY: nobody uses it any more. A second destruction, with the device, would be heard below.
-    unsafe { raw.destroy_semaphore(engines, None) };
-    finish(device)
-}
-
-#[test]
-fn a_wait_for_any_of_two_timelines_wakes_when_the_second_gets_there() -> Outcome {
-    let device = device()?;
-    let (first, second) = (Timeline::new(&device, "first", 0)?, Timeline::new(&device, "second", 0)?);
-    let started = Instant::now();
-    let woken = std::thread::scope(|scope| {
-        let waiter = scope.spawn(|| device.wait_any(&[(&first, 1), (&second, 2)], PATIENCE));
-        std::thread::sleep(Duration::from_millis(30));
-        second.signal(1)?; // Not far enough.
-        std::thread::sleep(Duration::from_millis(30));
-        assert!(!waiter.is_finished(), "nothing was reached yet");
-        second.signal(2)?;
-        waiter.join().map_err(|_| "the waiter panicked")?.map_err(Box::<dyn std::error::Error>::from)
-    })?;
-    assert!(woken && started.elapsed() < PATIENCE);
-    assert_eq!((first.value()?, second.value()?), (0, 2));
-    drop((first, second));
-    finish(device)
-}
-
-#[test]
-fn a_wait_for_any_timeline_ends_in_time_and_one_for_none_at_once() -> Outcome {
-    let device = device()?;
-    let (first, second) = (Timeline::new(&device, "first", 0)?, Timeline::new(&device, "second", 0)?);
-    let started = Instant::now();
-    assert!(!device.wait_any(&[(&first, 1), (&second, 1)], Duration::from_millis(30))?);
-    let waited = started.elapsed();
-    assert!(waited >= Duration::from_millis(20) && waited < PATIENCE, "{waited:?}");
-    let started = Instant::now();
-    assert!(!device.wait_any(&[], PATIENCE)?);
-    assert!(started.elapsed() < PATIENCE / 2);
-    drop((first, second));
-    finish(device)
-}
-
-#[test]
-fn a_device_does_not_wait_for_the_timeline_of_another() -> Outcome {
-    let (here, there) = (device()?, device()?);
-    let (ours, theirs) = (Timeline::new(&here, "ours", 1)?, Timeline::new(&there, "theirs", 1)?);
-    let refused = here.wait_any(&[(&ours, 1), (&theirs, 1)], PATIENCE);
-    assert!(matches!(refused, Err(BackendError::BadOption { value: 1, .. })), "{refused:?}");
-    drop((ours, theirs));
-    finish(here)?;
-    finish(there)
-}
-
-#[cfg(unix)]
-#[test]
-fn an_exported_timeline_and_its_import_are_one_and_where_that_cannot_be_it_is_said() -> Outcome {
-    let device = device()?;
-    if !device.plan().external_timelines {
-        let refused = Timeline::exportable(&device, "shared", 0).err();
-        assert_eq!(refused, Some(BackendError::NoExternalTimelines));
-        let anything = std::fs::File::open("/dev/null")?.into();
-        // SAFETY: no timeline's descriptor, but no driver gets to see it.
-        let refused = unsafe { Timeline::import_fd(&device, "import", anything) }.err();
-        assert_eq!(refused, Some(BackendError::NoExternalTimelines));
-        return finish(device);
-    }
-    let other = self::device()?;
-    let exported = Timeline::exportable(&device, "shared", 3)?;
-    // SAFETY: the descriptor is a timeline's of the same physical device.
-    let imported = unsafe { Timeline::import_fd(&other, "import", exported.export_fd()?) }?;
-    assert_eq!(imported.value()?, 3, "the payload comes with the descriptor");
-    exported.signal(4)?;
-    assert!(imported.wait(4, PATIENCE)?);
-    imported.signal(5)?;
-    assert!(exported.wait(5, PATIENCE)?);
-    drop(exported);
-    finish(device)?;
-    imported.signal(6)?;
-    assert_eq!(imported.value()?, 6, "the one outlives the other");
-    drop(imported);
-    finish(other)
-}
-
-#[cfg(unix)]
-#[test]
-fn a_timeline_that_was_not_made_to_be_exported_is_not() -> Outcome {
-    let device = device()?;
-    let timeline = Timeline::new(&device, "private", 0)?;
-    assert_eq!(timeline.export_fd().err(), Some(BackendError::NotExportable));
-    drop(timeline);
-    finish(device)
-}
-
 /// Every lane of one subgroup writes the subgroup's size to its own word. In GLSL:
 /// `void main() { target.words[gl_SubgroupInvocationID] = gl_SubgroupSize; }`, with `local_size_x_id = 0`.
 fn lane_kernel() -> Result<Vec<u32>, dr::Error> {
@@ -479,39 +324,6 @@ fn a_submitted_kernel_runs_with_the_planned_subgroup_size_and_signals_its_timeli
     unsafe { raw.destroy_shader_module(module, None) };
     // SAFETY: as above.
     unsafe { raw.destroy_pipeline_layout(layout, None) };
-    drop((report, timeline));
-    finish(device)
-}
-
-#[test]
-fn a_submission_on_the_other_queue_ends_and_without_such_a_queue_is_refused() -> Outcome {
-    let device = device()?;
-    let Some(family) = device.other_queue_family() else {
-        // SAFETY: nothing is submitted.
-        let refused = unsafe { device.submit_on_other_queue(&[], None, None) };
-        assert_eq!(refused, Err(BackendError::NoOtherQueue));
-        return finish(device);
-    };
-    let raw = device.raw();
-    let report = buffer(&device, "filled by the other queue", 64, MemoryKind::Report)?;
-    let timeline = Timeline::new(&device, "other queue", 0)?;
-    let (pool, commands) = begin(&device, family)?;
-    // SAFETY: recording; the buffer is alive, and no queue has used it yet.
-    unsafe { raw.cmd_fill_buffer(commands, report.raw(), 0, vk::WHOLE_SIZE, 7) };
-    let to_host = [vk::MemoryBarrier::default()
-        .src_access_mask(vk::AccessFlags::TRANSFER_WRITE)
-        .dst_access_mask(vk::AccessFlags::HOST_READ)];
-    let (from, to) = (vk::PipelineStageFlags::TRANSFER, vk::PipelineStageFlags::HOST);
-    // SAFETY: recording; the barrier makes the fill visible to the host.
-    unsafe { raw.cmd_pipeline_barrier(commands, from, to, vk::DependencyFlags::empty(), &to_host, &[], &[]) };
-    // SAFETY: recording ends.
-    unsafe { raw.end_command_buffer(commands) }?;
-    // SAFETY: live handles; everything is kept until the wait below has succeeded.
-    unsafe { device.submit_on_other_queue(&[commands], None, Some((timeline.raw(), 1))) }?;
-    assert!(timeline.wait(1, PATIENCE)?, "the timeline stands at {}", timeline.value()?);
-    assert_eq!(mapped(&report)?.read_pod::<[u32; 16]>(0)?, [7; 16]);
-    // SAFETY: the submission is done.
-    unsafe { raw.destroy_command_pool(pool, None) };
     drop((report, timeline));
     finish(device)
 }

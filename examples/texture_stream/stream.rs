@@ -124,7 +124,9 @@ struct Buffers {
 impl Buffers {
     fn new(device: &Device, tiling: Tiling) -> Result<Self, Box<dyn Error>> {
         let allocate = |name, bytes, kind| {
-            device.allocate(BufferDesc { name, bytes, kind, usage: vk::BufferUsageFlags::empty() }).map(Arc::new)
+            device
+                .allocate(BufferDesc { name, bytes, kind, usage: vk::BufferUsageFlags::empty(), shared: false })
+                .map(Arc::new)
         };
         let texels = u64::from(tiling.width) * u64::from(tiling.height);
         let image = allocate("texels", 16 + 4 * texels, MemoryKind::Mailbox)?;

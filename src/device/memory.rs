@@ -74,6 +74,9 @@ pub struct BufferDesc<'a> {
     pub kind: MemoryKind,
     /// Usage beside buffer addresses, storage and transfers, which every buffer has.
     pub usage: vk::BufferUsageFlags,
+    /// Whether other queue families of the device's plan use it too, with no ownership transfers. Some devices reach
+    /// such a buffer more slowly. Where the plan has one family, this changes nothing.
+    pub shared: bool,
 }
 
 /// A buffer with its memory. Dropping it frees both, so whatever the GPU does with it must have ended.
@@ -105,8 +108,12 @@ impl Device {
             },
         )?;
 
-        let info = vk::BufferCreateInfo::default().size(bytes).usage(desc.usage | USAGE);
-        // SAFETY: the device is alive; the size is in its limits.
+        let sharers = if desc.shared { self.plan().sharers() } else { Vec::new() };
+        let mut info = vk::BufferCreateInfo::default().size(bytes).usage(desc.usage | USAGE);
+        if !sharers.is_empty() {
+            info = info.sharing_mode(vk::SharingMode::CONCURRENT).queue_family_indices(&sharers);
+        }
+        // SAFETY: the device is alive and has queues of the plan's families; the size is in its limits.
         let created = unsafe { self.raw().create_buffer(&info, None) };
         // From here on, dropping the buffer cleans up, however far this gets.
         let mut buffer = Buffer {

@@ -73,6 +73,13 @@ impl DevicePlan {
             Some(other) => vec![(self.queue_family, 1), (other.family, 1)],
         }
     }
+
+    /// The families that a shared buffer is made for: all of the plan's, or none where there is only one, since Vulkan
+    /// wants a buffer of one family to be its own.
+    pub(super) fn sharers(&self) -> Vec<u32> {
+        let families: Vec<_> = self.queues().into_iter().map(|(family, _)| family).collect();
+        if families.len() > 1 { families } else { Vec::new() }
+    }
 }
 
 /// Which device to take.

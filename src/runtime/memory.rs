@@ -101,6 +101,7 @@ impl Memory {
                 bytes,
                 kind,
                 usage: vk::BufferUsageFlags::empty(),
+                shared: false,
             })
         };
         let capacity = options.capacity;

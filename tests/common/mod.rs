@@ -40,7 +40,9 @@ impl Checked {
     pub fn report(&self, words: u32) -> Arc<Buffer> {
         let (bytes, usage) = (u64::from(words) * 4, vk::BufferUsageFlags::empty());
         Arc::new(
-            self.device.allocate(BufferDesc { name: "test", bytes, kind: MemoryKind::Report, usage }).expect("memory"),
+            self.device
+                .allocate(BufferDesc { name: "test", bytes, kind: MemoryKind::Report, usage, shared: false })
+                .expect("memory"),
         )
     }
 

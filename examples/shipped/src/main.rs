@@ -17,7 +17,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let bytes = u64::from(TASKS) * 4;
     let allocate = |name, kind| {
-        let buffer = device.allocate(BufferDesc { name, bytes, kind, usage: vk::BufferUsageFlags::empty() })?;
+        let buffer =
+            device.allocate(BufferDesc { name, bytes, kind, usage: vk::BufferUsageFlags::empty(), shared: false })?;
         Ok::<_, Box<dyn Error>>(Arc::new(buffer))
     };
     let (numbers, doubles) = (allocate("numbers", MemoryKind::Mailbox)?, allocate("doubles", MemoryKind::Report)?);

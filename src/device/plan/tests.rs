@@ -126,6 +126,16 @@ fn the_clock_is_planned_where_it_is_and_missed_nowhere() {
 }
 
 #[test]
+fn a_shared_buffer_is_made_for_all_families_of_the_plan_or_for_none_where_there_is_one() {
+    let sharers = |facts: &DeviceFacts| plan(facts).map(|plan| plan.sharers());
+    assert_eq!(sharers(&recorded::h100()), Ok(vec![2, 0]));
+    assert_eq!(sharers(&recorded::lavapipe()), Ok(vec![]));
+    let mut facts = recorded::h100();
+    facts.queue_families.truncate(1); // Two queues, both of it.
+    assert_eq!(sharers(&facts), Ok(vec![]));
+}
+
+#[test]
 fn external_timelines_are_planned_where_they_are_and_missed_nowhere() {
     assert_eq!(plan(&recorded::h100()).map(|plan| plan.external_timelines), Ok(true));
     assert_eq!(plan(&recorded::lavapipe()).map(|plan| plan.external_timelines), Ok(false));

@@ -82,7 +82,13 @@ pub(super) struct Harness {
 impl Harness {
     pub(super) fn new(device: &Device) -> Result<Self, BackendError> {
         let (name, usage) = ("taskring probe result", vk::BufferUsageFlags::empty());
-        let result = device.allocate(BufferDesc { name, bytes: RESULT_BYTES, kind: MemoryKind::Report, usage })?;
+        let result = device.allocate(BufferDesc {
+            name,
+            bytes: RESULT_BYTES,
+            kind: MemoryKind::Report,
+            usage,
+            shared: false,
+        })?;
         let (slices, other) = (Queue::of_slices(device)?, Queue::other(device)?);
         let bytes = size_of::<Push>() as u32;
         let range = [vk::PushConstantRange::default().stage_flags(vk::ShaderStageFlags::COMPUTE).size(bytes)];

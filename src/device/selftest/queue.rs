@@ -42,7 +42,13 @@ impl Queue {
     fn new(device: &Device, family: u32, other: bool) -> Result<Self, BackendError> {
         let raw = device.raw();
         let (name, usage) = ("taskring probe scratch", vk::BufferUsageFlags::empty());
-        let scratch = device.allocate(BufferDesc { name, bytes: RESULT_BYTES, kind: MemoryKind::Private, usage })?;
+        let scratch = device.allocate(BufferDesc {
+            name,
+            bytes: RESULT_BYTES,
+            kind: MemoryKind::Private,
+            usage,
+            shared: false,
+        })?;
         let progress = Timeline::new(device, "taskring probes", 0)?;
         let info = vk::CommandPoolCreateInfo::default()
             .flags(vk::CommandPoolCreateFlags::RESET_COMMAND_BUFFER)
