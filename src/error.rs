@@ -125,6 +125,9 @@ pub enum BackendError {
     /// Something was submitted to the device's other queue, and it has none.
     #[error("the device has no second queue that can compute; look at DevicePlan::other_queue first")]
     NoOtherQueue,
+    /// Something was submitted to the device's transfer queue, and it has none.
+    #[error("the device has no queue for copies alone; look at DevicePlan::transfer_queue first")]
+    NoTransferQueue,
     /// A timeline was to be exported or imported, and the device cannot.
     #[error(
         "the device cannot share timelines through file descriptors (VK_KHR_external_semaphore_fd); look at \

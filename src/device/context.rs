@@ -17,6 +17,7 @@ use super::facts::DeviceFacts;
 use super::instance::{Instance, ValidationLog, c_string};
 use super::loss::Loss;
 use super::plan::{DevicePlan, DeviceSelector, choose};
+use super::queues::Queues;
 use super::selftest::SelfTest;
 use crate::BackendError;
 
@@ -68,8 +69,7 @@ struct Shared {
     physical: vk::PhysicalDevice,
     raw: ash::Device,
     instance: ash::Instance,
-    queue: Mutex<vk::Queue>,
-    other_queue: Option<Mutex<vk::Queue>>,
+    queues: Queues,
     names: Option<debug_utils::Device>,
     #[cfg(unix)]
     external_semaphores: Option<external_semaphore_fd::Device>,
@@ -117,15 +117,12 @@ impl Device {
         let raw = unsafe { chains::create_device(instance.raw(), physical, &plan) }
             .map_err(|result| BackendError::vulkan("vkCreateDevice", result))?;
         let owned_device = OwnedDevice(raw.clone());
-        // SAFETY: the device was created with the plan's queues, this one among them.
-        let queue = unsafe { raw.get_device_queue(plan.queue_family, 0) };
-        // SAFETY: as above.
-        let other_queue = plan.other_queue.map(|slot| unsafe { raw.get_device_queue(slot.family, slot.index) });
+        // SAFETY: the device was just created with the plan's queues.
+        let queues = unsafe { Queues::of(&raw, &plan) };
         let shared = Shared {
             facts: facts.clone(),
             physical,
-            queue: Mutex::new(queue),
-            other_queue: other_queue.map(Mutex::new),
+            queues,
             names: instance.names(&raw),
             #[cfg(unix)]
             external_semaphores: plan
@@ -144,10 +141,7 @@ impl Device {
         };
         let device = Self(Arc::new(shared));
         device.name(device.raw().handle(), &options.application_name);
-        device.name(queue, "taskring slices");
-        if let Some(queue) = other_queue {
-            device.name(queue, "taskring other queue");
-        }
+        device.queues().name(&device);
         tracing::info!(device = %device.description(), validation, "created a device");
         Ok(device)
     }
@@ -194,18 +188,6 @@ impl Device {
         self.0.physical
     }
 
-    /// The family of the queue that [`Device::submit`] submits to; command pools are made for it.
-    #[must_use]
-    pub fn queue_family(&self) -> u32 {
-        self.0.plan.queue_family
-    }
-
-    /// The family of the queue that [`Device::submit_on_other_queue`] submits to, if there is one.
-    #[must_use]
-    pub fn other_queue_family(&self) -> Option<u32> {
-        self.0.plan.other_queue.map(|slot| slot.family)
-    }
-
     /// What the device was found to do: [`SelfTest::run`] on the first call, its outcome from then on, for all clones.
     /// Calls that come while it runs wait for it.
     ///
@@ -242,68 +224,6 @@ impl Device {
     /// [`BackendError::DeviceLost`] with the first call that said so.
     pub fn check(&self) -> Result<(), BackendError> {
         self.0.loss.check()
-    }
-
-    /// Submits command buffers to the compute queue, after `wait` was reached and with `signal` when they are done.
-    ///
-    /// Both are timeline semaphores with a value. The wait holds up the whole queue and cannot be taken back, so it
-    /// should be for a value that is sure to come.
-    ///
-    /// # Safety
-    /// All that `vkQueueSubmit` demands: the handles are live ones of this device, the command buffers are recorded for
-    /// [`Device::queue_family`] and not pending unless recorded for that, the signalled value is greater than any that
-    /// is pending; and everything that the command buffers use, this device included, is kept until they are done.
-    ///
-    /// # Errors
-    /// [`BackendError::DeviceLost`] or [`BackendError::Vulkan`]; then nothing was submitted.
-    pub unsafe fn submit(
-        &self,
-        command_buffers: &[vk::CommandBuffer],
-        wait: Option<(vk::Semaphore, u64)>,
-        signal: Option<(vk::Semaphore, u64)>,
-    ) -> Result<(), BackendError> {
-        // SAFETY: the caller's promises.
-        unsafe { self.submit_to(&self.0.queue, command_buffers, wait, signal) }
-    }
-
-    /// As [`Device::submit`], to a queue that no slice runs on, and with no order between the two but what the
-    /// semaphores say. It is there to see what slices cost other queues, in the self-test and in benchmarks, and for
-    /// what must not stand behind a slice, such as carrying semaphore values.
-    ///
-    /// # Safety
-    /// As for [`Device::submit`], with command buffers recorded for [`Device::other_queue_family`]. If that is another
-    /// family, buffers that both queues use need an ownership transfer wherever their contents are to be kept.
-    ///
-    /// # Errors
-    /// [`BackendError::NoOtherQueue`] if the plan has none, [`BackendError::DeviceLost`] or [`BackendError::Vulkan`];
-    /// then nothing was submitted.
-    pub unsafe fn submit_on_other_queue(
-        &self,
-        command_buffers: &[vk::CommandBuffer],
-        wait: Option<(vk::Semaphore, u64)>,
-        signal: Option<(vk::Semaphore, u64)>,
-    ) -> Result<(), BackendError> {
-        let queue = self.0.other_queue.as_ref().ok_or(BackendError::NoOtherQueue)?;
-        // SAFETY: the caller's promises.
-        unsafe { self.submit_to(queue, command_buffers, wait, signal) }
-    }
-
-    /// Submits to a queue of this device.
-    ///
-    /// # Safety
-    /// As for [`Device::submit`], with command buffers recorded for the family of this queue.
-    unsafe fn submit_to(
-        &self,
-        queue: &Mutex<vk::Queue>,
-        command_buffers: &[vk::CommandBuffer],
-        wait: Option<(vk::Semaphore, u64)>,
-        signal: Option<(vk::Semaphore, u64)>,
-    ) -> Result<(), BackendError> {
-        self.check()?;
-        let queue = lock(queue);
-        // SAFETY: the caller's promises; the queue is locked until the call returns.
-        let submitted = unsafe { chains::submit(self.raw(), *queue, command_buffers, wait, signal) };
-        submitted.map_err(|result| self.fail("vkQueueSubmit", result))
     }
 
     /// Builds a compute pipeline that runs with the plan's subgroup size: required, and with full subgroups, where the
@@ -360,6 +280,11 @@ impl Device {
     #[cfg(unix)]
     pub(super) fn external_semaphores(&self) -> Result<&external_semaphore_fd::Device, BackendError> {
         self.0.external_semaphores.as_ref().ok_or(BackendError::NoExternalTimelines)
+    }
+
+    /// The queues.
+    pub(super) fn queues(&self) -> &Queues {
+        &self.0.queues
     }
 
     /// The allocator, locked.
@@ -424,6 +349,6 @@ fn allocator(
 }
 
 /// Locks, whatever happened to the last holder: what these locks protect is whole between any two of its changes.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -23,6 +23,7 @@ mod loss;
 mod mapped;
 mod memory;
 mod plan;
+mod queues;
 #[cfg(test)]
 pub(crate) mod recorded;
 mod selftest;

@@ -51,6 +51,11 @@ pub struct DevicePlan {
     /// Of another family if possible, best of one with graphics: such a queue is what an engine draws on. Otherwise
     /// the second queue of the slices' own family.
     pub other_queue: Option<QueueSlot>,
+    /// A queue that is meant for copies, where the device has one: of a family with transfers and without graphics and
+    /// compute. Copies there run beside everything else.
+    ///
+    /// Of several such families the one that can do the least besides, such as video; the first of equals.
+    pub transfer_queue: Option<QueueSlot>,
     /// The subgroup size of every kernel: the number of lanes of a worker.
     pub subgroup_size: u32,
     /// The size that pipelines ask for, with full subgroups; `None` where the device cannot be told.
@@ -65,13 +70,21 @@ pub struct DevicePlan {
 }
 
 impl DevicePlan {
+    /// The queue that slices are submitted to.
+    pub(super) fn slices_queue(&self) -> QueueSlot {
+        QueueSlot { family: self.queue_family, index: 0 }
+    }
+
     /// The families that the device is made with, each once, with the number of its queues.
     pub(super) fn queues(&self) -> Vec<(u32, usize)> {
-        match self.other_queue {
-            None => vec![(self.queue_family, 1)],
-            Some(other) if other.family == self.queue_family => vec![(self.queue_family, 2)],
-            Some(other) => vec![(self.queue_family, 1), (other.family, 1)],
+        let mut queues: Vec<(u32, usize)> = Vec::new();
+        for slot in [Some(self.slices_queue()), self.other_queue, self.transfer_queue].into_iter().flatten() {
+            match queues.iter_mut().find(|(family, _)| *family == slot.family) {
+                Some((_, count)) => *count += 1,
+                None => queues.push((slot.family, 1)),
+            }
         }
+        queues
     }
 
     /// The families that a shared buffer is made for: all of the plan's, or none where there is only one, since Vulkan
@@ -160,6 +173,7 @@ pub fn plan(facts: &DeviceFacts) -> Result<DevicePlan, Vec<String>> {
             Ok(DevicePlan {
                 queue_family,
                 other_queue: other_queue(facts, queue_family),
+                transfer_queue: transfer_queue(facts),
                 subgroup_size,
                 required_subgroup_size,
                 size_control,
@@ -276,6 +290,15 @@ fn other_queue(facts: &DeviceFacts, slices: u32) -> Option<QueueSlot> {
         Some(family) => Some(QueueSlot { family, index: 0 }),
         None => beside().then_some(QueueSlot { family: slices, index: 1 }),
     }
+}
+
+fn transfer_queue(facts: &DeviceFacts) -> Option<QueueSlot> {
+    let plain = vk::QueueFlags::TRANSFER | vk::QueueFlags::SPARSE_BINDING | vk::QueueFlags::PROTECTED;
+    let besides = |family: &QueueFamilyFacts| (family.flags & !plain).as_raw().count_ones();
+    families(facts, vk::QueueFlags::TRANSFER)
+        .filter(|(_, family)| !family.flags.intersects(vk::QueueFlags::GRAPHICS | vk::QueueFlags::COMPUTE))
+        .min_by_key(|(_, family)| besides(family))
+        .map(|(family, _)| QueueSlot { family, index: 0 })
 }
 
 #[cfg(test)]

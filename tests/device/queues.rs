@@ -17,7 +17,8 @@ type Submit = unsafe fn(
 fn queues(device: &Device) -> Vec<(u32, Submit)> {
     let slices = (device.queue_family(), Device::submit as Submit);
     let other = device.other_queue_family().map(|family| (family, Device::submit_on_other_queue as Submit));
-    [Some(slices), other].into_iter().flatten().collect()
+    let transfer = device.transfer_queue_family().map(|family| (family, Device::submit_on_transfer_queue as Submit));
+    [Some(slices), other, transfer].into_iter().flatten().collect()
 }
 
 /// A report of 16 words.
@@ -60,6 +61,23 @@ fn a_submission_on_the_other_queue_ends_and_without_such_a_queue_is_refused() ->
     };
     let report = words(&device, "filled by the other queue", false)?;
     fill(&device, (family, Device::submit_on_other_queue), &report, 16, 7)?;
+    assert_eq!(mapped(&report)?.read_pod::<[u32; 16]>(0)?, [7; 16]);
+    drop(report);
+    finish(device)
+}
+
+#[test]
+fn a_submission_on_the_transfer_queue_ends_and_without_such_a_queue_is_refused() -> Outcome {
+    let device = device()?;
+    let Some(family) = device.transfer_queue_family() else {
+        // SAFETY: nothing is submitted.
+        let refused = unsafe { device.submit_on_transfer_queue(&[], None, None) };
+        assert_eq!(refused, Err(BackendError::NoTransferQueue));
+        return finish(device);
+    };
+    assert!(family != device.queue_family() && Some(family) != device.other_queue_family());
+    let report = words(&device, "filled by the transfer queue", false)?;
+    fill(&device, (family, Device::submit_on_transfer_queue), &report, 16, 7)?;
     assert_eq!(mapped(&report)?.read_pod::<[u32; 16]>(0)?, [7; 16]);
     drop(report);
     finish(device)

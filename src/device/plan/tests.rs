@@ -13,6 +13,7 @@ fn a_gpu_with_a_dedicated_compute_family_gets_it_and_its_own_subgroup_size() {
     let expected = DevicePlan {
         queue_family: 2,
         other_queue: Some(QueueSlot { family: 0, index: 0 }),
+        transfer_queue: Some(QueueSlot { family: 1, index: 0 }),
         subgroup_size: 32,
         required_subgroup_size: Some(32),
         size_control: SizeControl::Core,
@@ -27,6 +28,7 @@ fn a_cpu_driver_gets_its_only_family() {
     let expected = DevicePlan {
         queue_family: 0,
         other_queue: None,
+        transfer_queue: None,
         subgroup_size: 8,
         required_subgroup_size: Some(8),
         size_control: SizeControl::Core,
@@ -97,26 +99,51 @@ fn without_a_dedicated_compute_family_the_first_one_with_compute_is_taken() {
     assert_eq!(plan(&facts).ok().map(|plan| plan.queue_family as usize), first);
 }
 
-/// The second queue of an H100 with these queue families only, and the queues that the device is made with.
-fn queues(families: &[(vk::QueueFlags, u32)]) -> (Option<QueueSlot>, Vec<(u32, usize)>) {
+/// The plan of an H100 with these queue families only.
+fn with_families(families: &[(vk::QueueFlags, u32)]) -> DevicePlan {
     let families =
         families.iter().map(|(flags, count)| QueueFamilyFacts { flags: *flags, count: *count, ..<_>::default() });
-    let plan = plan(&DeviceFacts { queue_families: families.collect(), ..recorded::h100() }).expect("acceptable");
-    (plan.other_queue, plan.queues())
+    plan(&DeviceFacts { queue_families: families.collect(), ..recorded::h100() }).expect("acceptable")
 }
 
 #[test]
 fn the_second_queue_is_of_another_family_best_one_with_graphics_and_otherwise_beside_the_first() {
     let (compute, graphics) = (vk::QueueFlags::COMPUTE, vk::QueueFlags::GRAPHICS);
-    let (both, copy) = (compute | graphics, vk::QueueFlags::TRANSFER);
+    let (both, video) = (compute | graphics, vk::QueueFlags::VIDEO_DECODE_KHR);
+    let queues = |families: &[_]| {
+        let plan = with_families(families);
+        (plan.other_queue, plan.queues())
+    };
     let slot = |family, index| Some(QueueSlot { family, index });
     let apart = |first, second| vec![(first, 1), (second, 1)];
-    assert_eq!(queues(&[(both, 16), (copy, 2), (compute, 8), (copy, 7)]), (slot(0, 0), apart(2, 0)));
+    assert_eq!(queues(&[(both, 16), (video, 2), (compute, 8), (video, 7)]), (slot(0, 0), apart(2, 0)));
     assert_eq!(queues(&[(compute, 1), (compute, 1), (both, 1)]), (slot(2, 0), apart(0, 2)));
     assert_eq!(queues(&[(compute, 2), (compute, 1)]), (slot(1, 0), apart(0, 1)));
-    assert_eq!(queues(&[(copy, 2), (both, 2)]), (slot(1, 1), vec![(1, 2)]));
+    assert_eq!(queues(&[(video, 2), (both, 2)]), (slot(1, 1), vec![(1, 2)]));
     assert_eq!(queues(&[(compute, 2), (graphics, 1), (both, 0)]), (slot(0, 1), vec![(0, 2)]));
-    assert_eq!(queues(&[(both, 1), (copy, 2), (graphics, 1)]), (None, vec![(0, 1)]));
+    assert_eq!(queues(&[(both, 1), (video, 2), (graphics, 1)]), (None, vec![(0, 1)]));
+}
+
+#[test]
+fn the_transfer_queue_is_of_a_family_without_graphics_and_compute_and_does_little_else() {
+    let (compute, graphics, copy) = (vk::QueueFlags::COMPUTE, vk::QueueFlags::GRAPHICS, vk::QueueFlags::TRANSFER);
+    let (all, video) = (compute | graphics | copy, vk::QueueFlags::VIDEO_DECODE_KHR);
+    let family = |families: &[_]| with_families(families).transfer_queue.map(|slot| (slot.family, slot.index));
+    assert_eq!(family(&[(all, 16), (copy, 2), (compute | copy, 8), (copy | video, 7)]), Some((1, 0)));
+    assert_eq!(family(&[(all, 16), (copy | video, 7), (copy, 2), (copy, 2)]), Some((2, 0)));
+    let sparse = copy | vk::QueueFlags::SPARSE_BINDING;
+    assert_eq!(family(&[(all, 16), (copy | video, 7), (sparse, 2)]), Some((2, 0)));
+    assert_eq!(family(&[(all, 16), (copy | video, 7)]), Some((1, 0)), "better than none");
+    assert_eq!(family(&[(all, 16), (copy, 0), (video, 1)]), None);
+    assert_eq!(family(&[(all, 16), (compute | copy, 8), (graphics | copy, 1)]), None);
+}
+
+#[test]
+fn the_transfer_queue_comes_beside_the_others_each_family_once() {
+    let (compute, copy) = (vk::QueueFlags::COMPUTE, vk::QueueFlags::TRANSFER);
+    assert_eq!(plan(&recorded::h100()).map(|plan| plan.queues()), Ok(vec![(2, 1), (0, 1), (1, 1)]));
+    assert_eq!(with_families(&[(copy, 1), (compute, 2)]).queues(), [(1, 2), (0, 1)]);
+    assert_eq!(with_families(&[(copy, 1), (compute, 1)]).queues(), [(1, 1), (0, 1)]);
 }
 
 #[test]
@@ -128,7 +155,7 @@ fn the_clock_is_planned_where_it_is_and_missed_nowhere() {
 #[test]
 fn a_shared_buffer_is_made_for_all_families_of_the_plan_or_for_none_where_there_is_one() {
     let sharers = |facts: &DeviceFacts| plan(facts).map(|plan| plan.sharers());
-    assert_eq!(sharers(&recorded::h100()), Ok(vec![2, 0]));
+    assert_eq!(sharers(&recorded::h100()), Ok(vec![2, 0, 1]));
     assert_eq!(sharers(&recorded::lavapipe()), Ok(vec![]));
     let mut facts = recorded::h100();
     facts.queue_families.truncate(1); // Two queues, both of it.
