@@ -1,19 +1,40 @@
 // Paused tasks and the epochs that they wait for: a hashed timing wheel (Varghese and Lauck, 1987). A waiter hangs in the list of its
 // epoch, so an epoch that advances by n looks at n buckets, however many tasks wait for others.
 
-// The epoch of a timeline as (low, high); false if the host was writing it, and the caller looks again next turn. Loads in the opposite
-// order of the writer's stores, each fenced from the next: pairs with the release stores of the host's epoch writer.
-bool tr_epoch(uint timeline, out uvec2 epoch) {
-    uint word = TR_BELL_WORDS + timeline * 4u;
-    epoch.y = tr_load(tr_push.bell, word + 1u);
-    tr_acquire();
-    epoch.x = tr_load(tr_push.bell, word);
-    tr_acquire();
-    return tr_load(tr_push.bell, word + 2u) == epoch.y;
-}
-
 bool tr_reached(uvec2 epoch, uvec2 target) {
     return epoch.y > target.y || (epoch.y == target.y && epoch.x >= target.x);
+}
+
+// The epoch of a timeline as (low, high): the larger of what the host and what command buffers wrote. False if one of them was writing it, and
+// the caller looks again next turn. Loads in the opposite order of the writers' stores, each fenced from the next: pairs with the store fences
+// of the host's epoch writer and with the barriers between the fills of `record_signal`.
+bool tr_epoch(uint timeline, out uvec2 epoch) {
+    uint word = TR_BELL_WORDS + timeline * 4u;
+    uint carried_word = TR_BELL_CARRIED + timeline * 4u;
+    uvec2 carried;
+    epoch.y = tr_load(tr_push.bell, word + 1u);
+    carried.y = tr_load(tr_push.bell, carried_word + 1u);
+    tr_acquire();
+    epoch.x = tr_load(tr_push.bell, word);
+    carried.x = tr_load(tr_push.bell, carried_word);
+    tr_acquire();
+    bool whole = tr_load(tr_push.bell, word + 2u) == epoch.y && tr_load(tr_push.bell, carried_word + 2u) == carried.y;
+    if (tr_reached(carried, epoch)) epoch = carried;
+    return whole;
+}
+
+// Whether the host cancelled this task. A task without a wait list looks when it runs next, one with a list when it is hung there; the others a
+// worker looks through, see tr_take_cancels.
+bool tr_cancelled(uint slot, uint ticket) {
+    return tr_load(tr_push.bell, TR_BELL_SLOTS + slot) == (TR_CANCEL | ticket >> TR_TICKET_GENERATION_SHIFT);
+}
+
+// What forbids a paused task to wait, 0 if nothing. After tr_epoch: who saw the last epoch of a closed timeline sees its status too.
+uint tr_wait_fault(TaskWorkItem item, uint slot, uint ticket) {
+    uint status = tr_load(tr_push.bell, TR_BELL_WORDS + tr_timeline(item) * 4u + 3u);
+    if (status >= TASK_FAULT_RUNTIME) return status;
+    if (status != (item.flags >> TASK_FLAG_TIMELINE_GENERATION_SHIFT & 0xffu)) return TASK_FAULT_TIMELINE_CLOSED;
+    return tr_cancelled(slot, ticket) ? TASK_FAULT_CANCELLED : 0u;
 }
 
 // The 64-bit epoch that a 32-bit `resume_epoch` means: of those that end in these 32 bits the nearest to `epoch` that is not below zero. Up
@@ -60,18 +81,17 @@ bool tr_take_dirty(uint timeline) {
 }
 
 // Hangs this lane's paused task into its list; false if other workers were in the way too often, and the task goes round its ring instead.
-bool tr_park(uint slot, uint timeline, uvec2 target) {
+bool tr_park(uint slot, uint ticket, TaskWorkItem item, uvec2 target) {
+    uint timeline = tr_timeline(item);
     uint list = tr_list(timeline, target.x, slot);
     bool parked = false;
     for (uint attempt = 0u; attempt < TR_PARK_ATTEMPTS && !parked; ++attempt) parked = tr_hang(list, slot);
     if (!parked) return false;
-    // The waker reads the epoch and then empties the lists up to it. If it emptied this one before we hung the task there, our exchange
-    // follows its exchange in the list's modification order, and after this fence (pairs with tr_release in tr_wake) we read an epoch at
-    // least as new as the one that it read. So one of us sees the other: nobody is left behind.
+    // The waker reads the epoch, or who is cancelled, and then empties the lists up to it. If it emptied this one before we hung the task there, our exchange
+    // follows its exchange in the list's modification order, and after this fence (pairs with tr_release in tr_wake) we read something at
+    // least as new as what it read. So one of us sees the other: nobody is left behind.
     tr_acquire();
     uvec2 epoch;
-    if (!tr_epoch(timeline, epoch) || tr_reached(epoch, target)) {
-        tr_set_dirty(timeline);
-    }
+    if (!tr_epoch(timeline, epoch) || tr_reached(epoch, target) || tr_wait_fault(item, slot, ticket) != 0u) tr_set_dirty(timeline);
     return true;
 }

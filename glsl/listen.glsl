@@ -2,7 +2,8 @@
 struct TrNews {
     uint tail;     // lines published
     uint stop;     // slices called off
-    uint signals;  // changes of epochs
+    uint signals;  // changes of epochs by the host
+    uint recorded; // the last change by a command buffer
     uint dirty;    // timelines with a waiter to look after
     uint admitted; // lines taken
     uint pushed;   // tasks put into rings
@@ -17,17 +18,20 @@ TrNews tr_listen() {
     news.tail = tr_load(tr_push.bell, TR_BELL_TAIL);
     news.stop = tr_load(tr_push.bell, TR_BELL_STOP);
     news.signals = tr_load(tr_push.bell, TR_BELL_SIGNALS);
+    news.recorded = tr_load(tr_push.bell, TR_BELL_RECORDED);
     news.dirty = tr_load(tr_push.control, TR_CONTROL_DIRTY);
     news.admitted = tr_load(tr_push.control, TR_CONTROL_ADMITTED);
     news.pushed = tr_load(tr_push.control, TR_CONTROL_PUSHED);
     news.tick = tr_load(tr_push.control, TR_CONTROL_TICK);
     tr_open_tenants = tr_load(tr_push.bell, TR_BELL_OPEN_TENANTS);
+    tr_cancelling = tr_load(tr_push.bell, TR_BELL_CANCELLING);
     uint completed = tr_load(tr_push.control, TR_CONTROL_COMPLETED);
     uint pauses = tr_load(tr_push.control, TR_CONTROL_PAUSES);
     uint resumes = tr_load(tr_push.control, TR_CONTROL_RESUMES);
     news.tail = subgroupBroadcastFirst(news.tail);
     news.stop = subgroupBroadcastFirst(news.stop);
     news.signals = subgroupBroadcastFirst(news.signals);
+    news.recorded = subgroupBroadcastFirst(news.recorded);
     news.dirty = subgroupBroadcastFirst(news.dirty);
     news.admitted = subgroupBroadcastFirst(news.admitted);
     news.pushed = subgroupBroadcastFirst(news.pushed);
@@ -42,10 +46,13 @@ void tr_doze(inout TrNews news) {
         uint tail = tr_load(tr_push.bell, TR_BELL_TAIL);
         uint stop = tr_load(tr_push.bell, TR_BELL_STOP);
         uint signals = tr_load(tr_push.bell, TR_BELL_SIGNALS);
-        if (!tr_any(tail != news.tail || stop != news.stop || signals != news.signals)) continue;
+        uint recorded = tr_load(tr_push.bell, TR_BELL_RECORDED);
+        if (!tr_any(tail != news.tail || stop != news.stop || signals != news.signals || recorded != news.recorded)) continue;
         news.tail = subgroupBroadcastFirst(tail);
         news.stop = subgroupBroadcastFirst(stop);
         news.signals = subgroupBroadcastFirst(signals);
+        news.recorded = subgroupBroadcastFirst(recorded);
+        tr_cancelling = tr_load(tr_push.bell, TR_BELL_CANCELLING);
         tr_open_tenants = tr_load(tr_push.bell, TR_BELL_OPEN_TENANTS);
         return;
     }

@@ -52,6 +52,7 @@ const uint TR_CONTROL_BEGAN = TR_CONTROL_ARRIVED + 4u;                  // when 
 const uint TR_CONTROL_ENDED = TR_CONTROL_ARRIVED + 5u;                  // number of the last slice that ended well
 const uint TR_CONTROL_IDLED = TR_CONTROL_ARRIVED + 6u;                  // 1 if it had nothing to do
 const uint TR_CONTROL_DIRTY = 7u * TR_CONTROL_LINE;                     // timelines whose `dirty` is set
+const uint TR_CONTROL_CANCELS = TR_CONTROL_DIRTY + 1u;                  // cancellations that the wait lists were looked through for
 const uint TR_CONTROL_WAKES = 8u * TR_CONTROL_LINE;                     // WakeState of each timeline
 const uint TR_CONTROL_RINGS = 40u * TR_CONTROL_LINE;                    // head and tail of each ring
 

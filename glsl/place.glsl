@@ -14,10 +14,12 @@ void tr_dispose(bool mine, uint slot, SlotMeta meta, TaskWorkItem item, uint tar
     if (paused) {
         uvec2 epoch;
         bool whole = tr_epoch(timeline, epoch);
-        undecided = target_from == TR_TARGET_OPEN && !whole;
+        uint fault = tr_wait_fault(item, slot, meta.ticket);
+        undecided = fault == 0u && target_from == TR_TARGET_OPEN && !whole;
         if (target_from == TR_TARGET_OPEN) target = tr_target(epoch, item.resume_epoch);
         else target = uvec2(item.resume_epoch, meta.target_hi);
-        if (whole && tr_reached(epoch, target)) item = tr_resumed(item);
+        if (fault != 0u) item = tr_faulted(item, fault);
+        else if (whole && tr_reached(epoch, target)) item = tr_resumed(item);
     }
     bool parks = mine && item.state == TASK_STATE_PAUSED && !undecided;
     bool ends = mine && (item.state == TASK_STATE_DONE || item.state == TASK_STATE_FAULTED);
@@ -28,9 +30,9 @@ void tr_dispose(bool mine, uint slot, SlotMeta meta, TaskWorkItem item, uint tar
     uint position = 0u;
     uint record = 0u;
     // All may have ended, and often do: then there is one word to wait for, and not three.
-    if (tr_any(stays)) {
+    if (tr_any(stays || paused)) {
         tr_count(TR_CONTROL_PAUSES, subgroupBallot(paused && target_from != TR_TARGET_KEPT && !undecided));
-        tr_count(TR_CONTROL_RESUMES, subgroupBallot(paused && queues));
+        tr_count(TR_CONTROL_RESUMES, subgroupBallot(paused && item.state != TASK_STATE_PAUSED));
         tick = tr_tick();
         position = tr_reserve_entries(queues, item.priority);
     }
@@ -54,7 +56,7 @@ void tr_dispose(bool mine, uint slot, SlotMeta meta, TaskWorkItem item, uint tar
 
     if (!tr_any(parks || undecided)) return;
     bool homeless = undecided;
-    if (parks) homeless = !tr_park(slot, timeline, target);
+    if (parks) homeless = !tr_park(slot, meta.ticket, item, target);
     position = tr_reserve_entries(homeless, item.priority);
     if (homeless) {
         tr_stamp(item.priority, position, tick);

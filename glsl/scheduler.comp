@@ -31,6 +31,7 @@ bool tr_run(TrBatch batch, bool cut) {
             if (!batch.straight) age = uint(max(int(batch.tick - meta.enqueue_tick), 0));
             item.age_ticks = tr_saturating_add(item.age_ticks, age);
             uint fault = tr_run_fault(item);
+            if (tr_cancelling != 0u && tr_cancelled(slot, meta.ticket)) fault = TASK_FAULT_CANCELLED;
             if (fault != 0u) item = tr_faulted(item, fault);
             else {
                 runs = true;
@@ -104,6 +105,7 @@ void main() {
         else news = tr_listen();
         reason = tr_called_off(news, turn, now - began);
         if (reason != TR_EXIT_NONE) break;
+        if (turn % TR_LOOK_TURNS == TR_LOOK_TURNS - 1u) tr_heard = news.signals - 1u;
         tr_away = (tr_home + turn) & (tr_launch.shards - 1u);
         bool found = tr_wake(news);
         TrBatch batch = tr_admit(news);

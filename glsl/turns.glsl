@@ -16,8 +16,8 @@ uint tr_timeline(TaskWorkItem item) {
     return (item.flags & TASK_FLAG_TIMELINE_MASK) >> TASK_FLAG_TIMELINE_SHIFT;
 }
 
-uint tr_timelines() {
-    return tr_load(tr_push.bell, TR_BELL_TIMELINES);
+bool tr_is_timeline(uint index) {
+    return index < tr_load(tr_push.bell, TR_BELL_TIMELINES);
 }
 
 uint tr_saturating_add(uint a, uint b) {
@@ -29,9 +29,11 @@ uint tr_placement_fault(TaskWorkItem item) {
     bool schedulable = item.state == TASK_STATE_READY || item.state == TASK_STATE_YIELDED || item.state == TASK_STATE_REQUEUED;
     if (!schedulable && item.state != TASK_STATE_PAUSED) return TASK_FAULT_BAD_STATE;
     if (item.priority >= TASK_PRIORITIES) return TASK_FAULT_BAD_PRIORITY;
-    if (item.state == TASK_STATE_PAUSED && tr_timeline(item) >= tr_timelines()) return TASK_FAULT_BAD_TIMELINE;
+    if (item.state == TASK_STATE_PAUSED && !tr_is_timeline(tr_timeline(item))) return TASK_FAULT_BAD_TIMELINE;
     return 0u;
 }
+
+uint tr_cancelling; // whether any task is cancelled, as this turn began
 
 uint tr_open_tenants; // those below are all on, as this turn began: nobody has to wait for their words
 
@@ -68,10 +70,11 @@ TaskWorkItem tr_after_turn(TaskWorkItem item, Turn turn, uint access_fault) {
         break;
     case TASK_TURN_PAUSE:
         if (turn.timeline != TR_SAME_TIMELINE) {
-            if (turn.timeline >= tr_timelines()) return tr_faulted(item, TASK_FAULT_BAD_TIMELINE);
-            item.flags = (item.flags & ~TASK_FLAG_TIMELINE_MASK) | (turn.timeline << TASK_FLAG_TIMELINE_SHIFT);
+            if (turn.timeline > TASK_TIMELINE_WORD_MASK) return tr_faulted(item, TASK_FAULT_BAD_TIMELINE);
+            uint others = item.flags & ~(TASK_TIMELINE_WORD_MASK << TASK_FLAG_TIMELINE_SHIFT);
+            item.flags = others | turn.timeline << TASK_FLAG_TIMELINE_SHIFT;
         }
-        if (tr_timeline(item) >= tr_timelines()) return tr_faulted(item, TASK_FAULT_BAD_TIMELINE);
+        if (!tr_is_timeline(tr_timeline(item))) return tr_faulted(item, TASK_FAULT_BAD_TIMELINE);
         item.state = TASK_STATE_PAUSED;
         item.resume_epoch = turn.argument;
         item.flags = (item.flags | TASK_FLAG_PAUSED) & ~TASK_FLAG_RESUME_READY;

@@ -59,11 +59,23 @@ bool tr_wake_timeline(uint timeline) {
 }
 
 uint tr_heard; // how often an epoch had changed when this worker last saw every timeline's waiters woken
+uint tr_heard_recorded; // likewise, of the epochs that command buffers write
+
+// Has the wait lists looked through if tasks were cancelled since that was last done: who hangs where, nobody knows.
+void tr_take_cancels() {
+    uint cancels = tr_load(tr_push.bell, TR_BELL_CANCELS);
+    uint seen = tr_load(tr_push.control, TR_CONTROL_CANCELS);
+    if (subgroupElect() && int(cancels - seen) > 0) {
+        if (tr_compare_exchange(tr_push.control, TR_CONTROL_CANCELS, seen, cancels) == seen) tr_set_dirty(0u);
+    }
+}
 
 // Resumes the waiters of every timeline whose epoch has advanced. True if there were any to look for.
 bool tr_wake(TrNews news) {
-    if (news.signals == tr_heard && news.dirty == 0u) return false;
-    tr_acquire(); // pairs with the host's store fence between the epochs and the number of signals
+    if (news.signals == tr_heard && news.recorded == tr_heard_recorded && news.dirty == 0u) return false;
+    // Pairs with the host's store fence between the epochs and the number of signals, and with the barrier between the fills of both.
+    tr_acquire();
+    tr_take_cancels();
     bool found = false;
     bool all = true;
     uint timelines = tr_look(tr_push.bell, TR_BELL_TIMELINES);
@@ -85,6 +97,9 @@ bool tr_wake(TrNews news) {
             behind = behind && own != timeline;
         }
     }
-    if (all) tr_heard = news.signals;
+    if (all) {
+        tr_heard = news.signals;
+        tr_heard_recorded = news.recorded;
+    }
     return found;
 }

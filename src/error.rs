@@ -2,7 +2,8 @@
 
 use ash::vk;
 
-use crate::abi::TaskState;
+use crate::abi::{TaskState, TimelineId};
+use crate::runtime::Carrier;
 
 /// A step of the task state machine, as errors name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -273,6 +274,24 @@ pub enum BackendError {
         /// How many timelines there are.
         count: u32,
     },
+    /// A timeline that is closed, by whoever had it before or for good.
+    #[error("timeline {} of generation {} is closed; register it again for a new id", timeline.index(), timeline.generation())]
+    ClosedTimeline {
+        /// The id that was given.
+        timeline: TimelineId,
+    },
+    /// A call that needs another carrier than the timeline has.
+    #[error("timeline {} is carried by {carrier:?}; {call} is for those that {needs}", timeline.index())]
+    WrongCarrier {
+        /// The id that was given.
+        timeline: TimelineId,
+        /// How its epochs reach the device.
+        carrier: Carrier,
+        /// What was called.
+        call: &'static str,
+        /// Whom it is for.
+        needs: &'static str,
+    },
     /// A timeline may only grow.
     #[error("timeline {timeline} is at {current} and cannot go back to {value}")]
     EpochWentBack {
@@ -282,6 +301,18 @@ pub enum BackendError {
         value: u64,
         /// Where the timeline is.
         current: u64,
+    },
+    /// A submission that was never made.
+    #[error("submission {number} was not made in this runtime")]
+    UnknownSubmission {
+        /// Its number.
+        number: u64,
+    },
+    /// A task whose end is announced already.
+    #[error("the end of submission {number} is announced for another group; a task can be in one")]
+    AlreadyAnnounced {
+        /// The submission's number.
+        number: u64,
     },
     /// A tenant id at or past the end of the tenant table.
     #[error("tenant {tenant} does not exist; the table has {count}")]
@@ -344,6 +375,12 @@ pub enum TaskProblem {
         handle: u32,
         /// The task's tenant.
         tenant: u32,
+    },
+    /// Flag bits 8..23 name a timeline that is closed.
+    #[error("timeline {} of generation {} is closed", timeline.index(), timeline.generation())]
+    ClosedTimeline {
+        /// The timeline's id.
+        timeline: TimelineId,
     },
     /// Flag bits 8..15 name a timeline that does not exist.
     #[error("timeline {timeline} does not exist; {count} do")]

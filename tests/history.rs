@@ -37,7 +37,7 @@ fn expected(mut item: TaskWorkItem, output_known: bool) -> Expected {
     let outcome = loop {
         let fault = if TaskPriority::from_word(item.priority).is_none() {
             Some(TASK_FAULT_BAD_PRIORITY)
-        } else if item.state == TASK_STATE_PAUSED && item.timeline() > 1 {
+        } else if item.state == TASK_STATE_PAUSED && item.timeline().index() > 1 {
             Some(TASK_FAULT_BAD_TIMELINE)
         } else if item.op_handle > 1 {
             Some(TASK_FAULT_UNKNOWN_OP)
@@ -68,7 +68,7 @@ fn expected(mut item: TaskWorkItem, output_known: bool) -> Expected {
                 if timeline.is_some_and(|timeline| timeline > 1) {
                     break item.try_faulted(TASK_FAULT_BAD_TIMELINE).unwrap();
                 }
-                let item = timeline.map_or(item, |timeline| item.with_timeline(timeline as u8));
+                let item = timeline.map_or(item, |timeline| item.with_timeline((timeline as u8).into()));
                 item.try_paused(pc, data, epoch).unwrap()
             }
         };

@@ -157,13 +157,13 @@ fn a_resume_clears_an_earlier_yield() {
 #[test]
 fn a_task_waits_for_the_timeline_that_it_names() {
     let bench = bench(Width::Subgroup);
-    assert_eq!(bench.runtime.create_timeline(), Ok(1));
+    assert_eq!(bench.runtime.create_timeline(), Ok(1.into()));
     let mut handle = bench.runtime.submit(bench.task(0x5)).unwrap();
     bench.runtime.signal(0, 100).unwrap();
     assert!(matches!(bench.runtime.drain(LONG), Err(BackendError::Stalled { paused: 1 })));
     bench.runtime.signal(1, 9).unwrap();
     assert_eq!(handle.wait(LONG).unwrap().outcome, Outcome::Done);
-    assert_eq!(bench.seen_at(1).timeline(), 1);
+    assert_eq!(bench.seen_at(1).timeline(), 1.into());
 }
 
 #[test]

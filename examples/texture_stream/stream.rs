@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use taskring::{
     Buffer, BufferDesc, BufferHandle, Completion, Device, Mapped, MemoryKind, OpSource, Outcome, Program, Runtime,
-    RuntimeStats, Task, TaskPriority, TaskWorkItem, TraceRecord, Width, vk,
+    RuntimeStats, Task, TaskPriority, TaskWorkItem, TimelineId, TraceRecord, Width, vk,
 };
 
 use crate::picture::TurnSpan;
@@ -151,7 +151,7 @@ fn tasks(
     program: &Program,
     tiling: Tiling,
     buffers: &Buffers,
-    sums: u8,
+    sums: TimelineId,
 ) -> Result<Vec<TaskWorkItem>, Box<dyn Error>> {
     let (bc1, checksum) = (program.op("bc1")?, program.op("checksum")?);
     let register = |buffer: &Arc<Buffer>| runtime.register_buffer(0, buffer, 0..buffer.bytes());
@@ -173,7 +173,7 @@ struct Stream<'a> {
     runtime: &'a Runtime,
     tiling: Tiling,
     /// The timeline whose epoch is `ready_groups`.
-    sums: u8,
+    sums: TimelineId,
     tasks: &'a [TaskWorkItem],
     /// Tasks that the runtime has taken.
     submitted: usize,

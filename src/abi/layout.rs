@@ -22,6 +22,11 @@ shared_consts! {
     pub TASK_FLAG_TIMELINE_SHIFT = 8;
     /// The timeline bits of the flags word.
     pub TASK_FLAG_TIMELINE_MASK = 0xff00;
+    /// Position of the timeline's generation in the flags word: bits 16 to 23, so that a task never waits for a timeline that took over the
+    /// index of a closed one. Together with the bits below they are the timeline's word.
+    pub TASK_FLAG_TIMELINE_GENERATION_SHIFT = 16;
+    /// Largest timeline word: index in bits 0 to 7, generation in bits 8 to 15.
+    pub TASK_TIMELINE_WORD_MASK = 0xffff;
 
     /// State code: the slot holds no task.
     pub TASK_STATE_EMPTY = 0;
@@ -73,10 +78,14 @@ shared_consts! {
     pub TASK_FAULT_BAD_TIMELINE = 0x80000008;
     /// The driver cut the task's turn and the op is not declared restartable.
     pub TASK_FAULT_CUT = 0x80000009;
-    /// The runtime was stopped before the task ended.
+    /// The host cancelled the task, or stopped the runtime before it ended.
     pub TASK_FAULT_CANCELLED = 0x8000000a;
     /// The op returned a turn that is none of the five.
     pub TASK_FAULT_BAD_TURN = 0x8000000b;
+    /// The timeline that the task waited for, or was to wait for, is closed.
+    pub TASK_FAULT_TIMELINE_CLOSED = 0x8000000c;
+    /// The timeline that the task waited for, or was to wait for, is lost: nothing more is heard of its semaphore.
+    pub TASK_FAULT_TIMELINE_LOST = 0x8000000d;
 
     /// How an op ends its turn: done.
     pub TASK_TURN_COMPLETE = 1;
@@ -148,8 +157,25 @@ shared_consts! {
     pub TR_BELL_TIMELINES = 3;
     /// Doorbell word: tenants below this are all on.
     pub TR_BELL_OPEN_TENANTS = 4;
+    /// Doorbell word: changes with every epoch that a command buffer writes.
+    pub TR_BELL_RECORDED = 5;
+    /// Doorbell word: how often the host has cancelled tasks, wrapping.
+    pub TR_BELL_CANCELS = 6;
+    /// Doorbell word: tasks that the host has cancelled and that have not ended.
+    pub TR_BELL_CANCELLING = 7;
     /// Words of the doorbell's line; the epochs follow.
     pub TR_BELL_WORDS = 32;
+    /// Timelines that the flags word can name.
+    pub TR_TIMELINES = 256;
+    /// First word after the epochs that the host writes: those that command buffers write. A timeline is where the larger of both is.
+    pub TR_BELL_CARRIED = 1056;
+    /// First word after those: one for each slot, that says whether its task is cancelled.
+    pub TR_BELL_SLOTS = 2080;
+    /// In a slot's word: the task with the ticket generation in the low bits is cancelled.
+    pub TR_CANCEL = 0x100;
+
+    /// Turns after which a worker looks at every epoch, whatever the doorbell said: a hint that was lost costs time, and nothing else.
+    pub TR_LOOK_TURNS = 1024;
 
     /// A buffer handle's bits that index the buffer table; the bits above are its generation.
     pub TR_HANDLE_INDEX_MASK = 0x000fffff;
@@ -329,7 +355,7 @@ shared_structs! {
         pub reserved2,
     }
 
-    /// The epoch of one timeline. The writer stores `hi_first`, then `lo`, then `hi`; a reader loads in the opposite
+    /// The epoch of one timeline as one writer knows it. The writer stores `status`, `hi_first`, `lo` and `hi` one after another; a reader loads in the opposite
     /// order and trusts what it read only if both high halves agree.
     pub struct EpochWord {
         /// Low half.
@@ -338,8 +364,8 @@ shared_structs! {
         pub hi,
         /// High half, stored first.
         pub hi_first,
-        /// Not used.
-        pub reserved0,
+        /// The timeline's generation; the fault code of whoever waits for it once it is closed or lost. Only in the host's words.
+        pub status,
     }
 
     /// Up to which epoch the waiters of a timeline have been woken. Device only.

@@ -3,7 +3,7 @@
 //! A task is one [`TaskWorkItem`]: 16 little-endian words, which the host publishes and a device slot holds. Word 0 is
 //! a [`TaskState`], word 3 a [`TaskPriority`]; words 1, 4, 5 and 6 are a [`MegakernelWorkItem`].
 //!
-//! Of the flags word (15), bits 0 to 3 are the `TASK_FLAG_*` bits and bits 8 to 15 name the timeline that
+//! Of the flags word (15), bits 0 to 3 are the `TASK_FLAG_*` bits and bits 8 to 23 name the timeline that
 //! `resume_epoch` belongs to ([`TaskWorkItem::timeline`]). Nothing uses the other bits; completion clears them with the
 //! rest.
 //!
@@ -45,11 +45,13 @@ mod layout;
 mod priority;
 mod slot;
 mod state;
+mod timeline;
 mod work_item;
 
 pub use layout::*;
 pub use priority::TaskPriority;
 pub use state::TaskState;
+pub use timeline::TimelineId;
 pub use work_item::MegakernelWorkItem;
 
 /// `layout.rs` as GLSL: a `const uint` for each constant, a `struct` for each structure.

@@ -1,9 +1,9 @@
 //! The steps of a task, on the value of its slot.
 
 use super::{
-    MegakernelWorkItem, TASK_FLAG_PAUSED, TASK_FLAG_REQUEUE_REQUESTED, TASK_FLAG_RESUME_READY, TASK_FLAG_TIMELINE_MASK,
-    TASK_FLAG_TIMELINE_SHIFT, TASK_FLAG_YIELDED, TASK_SLOT_BYTES, TASK_SLOT_WORDS, TaskPriority, TaskState,
-    TaskWorkItem,
+    MegakernelWorkItem, TASK_FLAG_PAUSED, TASK_FLAG_REQUEUE_REQUESTED, TASK_FLAG_RESUME_READY,
+    TASK_FLAG_TIMELINE_SHIFT, TASK_FLAG_YIELDED, TASK_SLOT_BYTES, TASK_SLOT_WORDS, TASK_TIMELINE_WORD_MASK,
+    TaskPriority, TaskState, TaskWorkItem, TimelineId,
 };
 use crate::{BackendError, TaskAction};
 
@@ -84,16 +84,18 @@ impl TaskWorkItem {
         matches!(self.task_state(), Some(state) if state.is_schedulable())
     }
 
-    /// The timeline that `resume_epoch` belongs to: bits 8 to 15 of the flags, 0 for the default one.
+    /// The timeline that `resume_epoch` belongs to: bits 8 to 15 of the flags are its index, 0 for the default one, and bits 16 to 23 its generation.
     #[must_use]
-    pub const fn timeline(self) -> u32 {
-        (self.flags & TASK_FLAG_TIMELINE_MASK) >> TASK_FLAG_TIMELINE_SHIFT
+    pub const fn timeline(self) -> TimelineId {
+        let word = self.flags >> TASK_FLAG_TIMELINE_SHIFT;
+        TimelineId::new(word as u8, (word >> 8) as u8)
     }
 
     /// The same task, with `resume_epoch` on another timeline.
     #[must_use]
-    pub const fn with_timeline(mut self, timeline: u8) -> Self {
-        self.flags = self.flags & !TASK_FLAG_TIMELINE_MASK | (timeline as u32) << TASK_FLAG_TIMELINE_SHIFT;
+    pub const fn with_timeline(mut self, timeline: TimelineId) -> Self {
+        let others = self.flags & !(TASK_TIMELINE_WORD_MASK << TASK_FLAG_TIMELINE_SHIFT);
+        self.flags = others | timeline.word() << TASK_FLAG_TIMELINE_SHIFT;
         self
     }
 }

@@ -75,6 +75,7 @@ struct Shared {
     external_semaphores: Option<external_semaphore_fd::Device>,
     loss: Loss,
     log: ValidationLog,
+    validated: bool,
     /// Semaphores of dropped timelines; see [`Timeline`](super::Timeline).
     retired: Mutex<Vec<vk::Semaphore>>,
     /// Held while the self-test runs: two at once would measure each other.
@@ -130,6 +131,7 @@ impl Device {
                 .then(|| external_semaphore_fd::Device::new(instance.raw(), &raw)),
             loss: Loss::default(),
             log: instance.log().clone(),
+            validated: validation,
             retired: Mutex::default(),
             testing: Mutex::default(),
             self_test: OnceLock::new(),
@@ -162,6 +164,12 @@ impl Device {
     #[must_use]
     pub fn is_cpu(&self) -> bool {
         self.0.facts.is_cpu()
+    }
+
+    /// Whether it was made to run under the validation layer.
+    #[must_use]
+    pub fn is_validated(&self) -> bool {
+        self.0.validated
     }
 
     /// One line for reports: device, driver, Vulkan version, subgroup size.

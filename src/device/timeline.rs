@@ -2,7 +2,7 @@
 
 #[cfg(unix)]
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ash::vk;
@@ -86,10 +86,20 @@ impl Timeline {
     /// # Errors
     /// [`BackendError::DeviceLost`] if the device is lost.
     pub fn value(&self) -> Result<u64, BackendError> {
+        // The validation layer (1.3.239) now and then loses a signal of the host that comes while another thread looks.
+        let _order = self.device.is_validated().then(|| self.in_order());
+        self.counter()
+    }
+
+    fn counter(&self) -> Result<u64, BackendError> {
         self.device.check()?;
         // SAFETY: the semaphore is a timeline and lives as long as `self`.
         let value = unsafe { self.device.raw().get_semaphore_counter_value(self.raw) };
         value.map_err(|result| self.device.fail("vkGetSemaphoreCounterValue", result))
+    }
+
+    fn in_order(&self) -> MutexGuard<'_, ()> {
+        self.signalling.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Blocks until the timeline has reached `value` or `timeout` is over, and says whether it was reached.
@@ -111,12 +121,28 @@ impl Timeline {
     /// `value` is further away than the device allows, [`BackendError::DeviceLost`] if the device is lost; the timeline
     /// then stays where it is.
     pub fn signal(&self, value: u64) -> Result<(), BackendError> {
-        let _order = self.signalling.lock().unwrap_or_else(PoisonError::into_inner);
-        check_step(self.value()?, value, self.device.facts().limits.max_timeline_difference)?;
+        let _order = self.in_order();
+        check_step(self.counter()?, value, self.device.facts().limits.max_timeline_difference)?;
         let info = vk::SemaphoreSignalInfo::default().semaphore(self.raw).value(value);
         // SAFETY: the semaphore is a timeline, lives as long as `self`, and stands below `value` by no more than the limit.
         let signalled = unsafe { self.device.raw().signal_semaphore(&info) };
         signalled.map_err(|result| self.device.fail("vkSignalSemaphore", result))
+    }
+
+    /// Says whether [`Timeline::signal`] would refuse `value` as too far away.
+    ///
+    /// # Errors
+    /// [`BackendError::TimelineJump`]; [`BackendError::DeviceLost`] if the device is lost.
+    pub(crate) fn check_jump(&self, value: u64) -> Result<(), BackendError> {
+        match check_step(self.value()?, value, self.device.facts().limits.max_timeline_difference) {
+            Err(error @ BackendError::TimelineJump { .. }) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether it is a timeline of this device.
+    pub(crate) fn belongs_to(&self, device: &Device) -> bool {
+        self.device.is(device)
     }
 
     /// The semaphore. It stays `self`'s, or its lender's: do not destroy it.

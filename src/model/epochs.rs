@@ -23,6 +23,8 @@ pub(super) fn list(timeline: u32, epoch_lo: u32, sublist: u32) -> usize {
 pub(super) struct Timeline {
     pub(super) epoch: u64,
     pub(super) woken: u64,
+    /// Its generation, or the fault code of whoever waits for it.
+    pub(super) status: u32,
 }
 
 /// The heads of the wait lists; a slot's `next` continues its list.

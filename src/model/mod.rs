@@ -32,12 +32,13 @@ mod turns;
 mod tests;
 
 use crate::abi::{
-    SliceExit, SlotMeta, TASK_STATE_DONE, TASK_STATE_FAULTED, TASK_STATE_PAUSED, TASK_STATE_RUNNING, TR_ADMIT_ROUNDS,
-    TR_EXIT_BUDGET, TR_EXIT_IDLE, TR_NIL, TR_WHEEL_BUCKETS, TR_WHEEL_LISTS, TaskState, TaskWorkItem,
+    SliceExit, SlotMeta, TASK_FAULT_CANCELLED, TASK_FAULT_RUNTIME, TASK_FAULT_TIMELINE_CLOSED, TASK_STATE_DONE,
+    TASK_STATE_FAULTED, TASK_STATE_PAUSED, TASK_STATE_RUNNING, TR_ADMIT_ROUNDS, TR_EXIT_BUDGET, TR_EXIT_IDLE, TR_NIL,
+    TR_WHEEL_BUCKETS, TR_WHEEL_LISTS, TaskState, TaskWorkItem,
 };
 use epochs::{Timeline, Wheel};
 use rings::Rings;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 /// What a device is told by its launch record, its tables and its program.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,7 +74,7 @@ pub enum TaskTurn {
     },
     /// Wait until a timeline reaches an epoch.
     Pause {
-        /// The timeline; `None` for the one that the task is on.
+        /// The timeline's word: index, and generation in bits 8 to 15. `None` for the one that the task is on.
         timeline: Option<u32>,
         /// Where to go on.
         pc: u32,
@@ -137,6 +138,10 @@ pub struct Scheduler {
     completed: u32,
     pauses: u32,
     resumes: u32,
+    /// Tickets of tasks that are cancelled and have not ended.
+    cancelled: BTreeSet<u32>,
+    /// Whether the wait lists are to be looked through for them.
+    cancels: bool,
 }
 
 /// # The host's side
@@ -157,6 +162,8 @@ impl Scheduler {
             completed: 0,
             pauses: 0,
             resumes: 0,
+            cancelled: BTreeSet::new(),
+            cancels: false,
             options,
         }
     }
@@ -164,7 +171,7 @@ impl Scheduler {
     /// Publishes a line of the submission ring. The ticket's low bits are the task's slot, which must be free; all of
     /// it comes back with the completion.
     pub fn publish(&mut self, ticket: u32, item: TaskWorkItem) {
-        let epoch = self.timelines.get(item.timeline() as usize).map_or(0, |timeline| timeline.epoch);
+        let epoch = self.timelines.get(usize::from(item.timeline().index())).map_or(0, |timeline| timeline.epoch);
         let target_hi = (epochs::target(epoch, item.resume_epoch) >> 32) as u32;
         self.lines.push_back(Line { ticket, target_hi, item });
     }
@@ -174,6 +181,24 @@ impl Scheduler {
     pub fn signal(&mut self, timeline: u32, epoch: u64) {
         let timeline = &mut self.timelines[timeline as usize];
         timeline.epoch = timeline.epoch.max(epoch);
+    }
+
+    /// Closes a timeline: whoever waits for it, or is to wait for it, faults with the code.
+    pub fn close(&mut self, timeline: u32, code: u32) {
+        let timeline = &mut self.timelines[timeline as usize];
+        (timeline.status, timeline.epoch) = (code, u64::MAX);
+    }
+
+    /// Puts another timeline in the place of a closed one, whose waiters the scheduler has looked after.
+    pub fn reopen(&mut self, timeline: u32, generation: u8, epoch: u64) {
+        let timeline = &mut self.timelines[timeline as usize];
+        (timeline.status, timeline.epoch) = (generation.into(), epoch);
+    }
+
+    /// Cancels a task that was published under this ticket and has not ended: it faults where it waits, or instead of its next turn.
+    pub fn cancel(&mut self, ticket: u32) {
+        self.cancelled.insert(ticket);
+        self.cancels = true;
     }
 
     /// Takes the completions since the last call, in the order of their records.
@@ -261,20 +286,24 @@ impl Scheduler {
     fn dispose(&mut self, slot: u32, mut item: TaskWorkItem, target_from: TargetFrom) {
         let meta = &mut self.metas[slot as usize];
         let timeline = item.timeline();
+        let index = usize::from(timeline.index());
         let mut target = 0;
         if item.state == TASK_STATE_PAUSED {
-            let epoch = self.timelines[timeline as usize].epoch;
+            let epoch = self.timelines[index].epoch;
             target = match target_from {
                 TargetFrom::Open => epochs::target(epoch, item.resume_epoch),
                 TargetFrom::Given | TargetFrom::Kept => u64::from(meta.target_hi) << 32 | u64::from(item.resume_epoch),
             };
             self.pauses = self.pauses.wrapping_add((target_from != TargetFrom::Kept).into());
-            if epoch >= target
-                && let Ok(resumed) = item.try_resumed()
-            {
-                item = resumed;
-                self.resumes = self.resumes.wrapping_add(1);
-            }
+            let status = self.timelines[index].status;
+            item = match item.try_resumed() {
+                _ if status >= TASK_FAULT_RUNTIME => turns::faulted(item, status),
+                _ if status != u32::from(timeline.generation()) => turns::faulted(item, TASK_FAULT_TIMELINE_CLOSED),
+                _ if self.cancelled.contains(&meta.ticket) => turns::faulted(item, TASK_FAULT_CANCELLED),
+                Ok(resumed) if epoch >= target => resumed,
+                _ => item,
+            };
+            self.resumes = self.resumes.wrapping_add((item.state != TASK_STATE_PAUSED).into());
         }
         let tick = self.rings.tick();
         meta.enqueue_tick = tick;
@@ -282,11 +311,12 @@ impl Scheduler {
         self.slots[slot as usize] = item;
         match item.state {
             TASK_STATE_PAUSED => {
-                let list = epochs::list(timeline, item.resume_epoch, slot);
+                let list = epochs::list(timeline.index().into(), item.resume_epoch, slot);
                 self.wheel.hang(list, slot, &mut self.metas);
             }
             TASK_STATE_DONE | TASK_STATE_FAULTED => {
                 self.completed = self.completed.wrapping_add(1);
+                self.cancelled.remove(&meta.ticket);
                 self.completions.push(ModelCompletion { ticket: meta.ticket, item });
             }
             _ => {
@@ -339,20 +369,27 @@ impl Scheduler {
     /// Resumes the waiters of every timeline whose epoch has advanced. True if there were any to look for.
     fn wake(&mut self) -> bool {
         let advanced = |timeline: &Timeline| timeline.woken != timeline.epoch;
-        let behind: Vec<u32> =
-            (0..).zip(&self.timelines).filter(|(_, t)| advanced(t)).map(|(index, _)| index).collect();
+        // Who is cancelled may hang anywhere: all lists are looked through once, as for timeline 0.
+        let mut all = std::mem::take(&mut self.cancels);
+        let behind: Vec<u32> = (0..)
+            .zip(&self.timelines)
+            .filter(|(index, timeline)| advanced(timeline) || (all && *index == 0))
+            .map(|(index, _)| index)
+            .collect();
         for timeline in &behind {
-            self.wake_timeline(*timeline);
+            self.wake_timeline(*timeline, std::mem::take(&mut all));
         }
         !behind.is_empty()
     }
 
-    /// Resumes the waiters of one timeline up to its epoch.
-    fn wake_timeline(&mut self, timeline: u32) {
-        let Timeline { epoch, woken } = self.timelines[timeline as usize];
+    /// Resumes the waiters of one timeline up to its epoch. Looks through the lists of those epochs, or through all.
+    fn wake_timeline(&mut self, timeline: u32, all: bool) {
+        let Timeline { epoch, woken, .. } = self.timelines[timeline as usize];
         self.timelines[timeline as usize].woken = epoch;
         let lanes = self.options.lanes;
-        let buckets = (epoch - woken).min(TR_WHEEL_BUCKETS.into()) as u32;
+        // A timeline that took over the index of a closed one begins anew after the last epoch there is.
+        let distance = if all { u64::MAX } else { epoch.wrapping_sub(woken) };
+        let buckets = distance.min(TR_WHEEL_BUCKETS.into()) as u32;
         let lists = buckets * TR_WHEEL_LISTS;
         for first in (0..lists).step_by(lanes as usize) {
             // A list for each lane; the lanes go along theirs in step.
@@ -382,7 +419,9 @@ impl Scheduler {
             let mut item = self.slots[*slot as usize];
             let age = select::age(claim.tick, self.metas[*slot as usize].enqueue_tick);
             item.age_ticks = item.age_ticks.saturating_add(age);
-            if let Some(code) = self.options.run_fault(&item, handle_ok) {
+            let cancelled = self.cancelled.contains(&self.metas[*slot as usize].ticket);
+            let fault = self.options.run_fault(&item, handle_ok);
+            if let Some(code) = cancelled.then_some(TASK_FAULT_CANCELLED).or(fault) {
                 return (*slot, turns::faulted(item, code));
             }
             item.state = TASK_STATE_RUNNING;

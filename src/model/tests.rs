@@ -78,8 +78,8 @@ fn a_line_that_cannot_be_placed_faults_and_the_others_go_on() {
         TaskWorkItem { state: TASK_STATE_RUNNING, ..ready },
         TaskWorkItem { state: 8, ..ready },
         TaskWorkItem { priority: TASK_PRIORITIES, ..ready },
-        paused.with_timeline(4),
-        ready.with_timeline(4),
+        paused.with_timeline(4.into()),
+        ready.with_timeline(4.into()),
         ready.try_yielded(0, 0).unwrap(),
         ready.try_requeued(0, 0, TaskPriority::Normal).unwrap(),
     ];
@@ -146,8 +146,8 @@ fn a_turn_that_is_refused_is_a_fault_and_leaves_the_other_words_alone() {
         (aged, requeue(0), TASK_FAULT_COUNTER_OVERFLOW),
         (full, requeue(5), TASK_FAULT_BAD_PRIORITY),
         (full, pause(Some(4)), TASK_FAULT_BAD_TIMELINE),
-        (full, pause(Some(256)), TASK_FAULT_BAD_TIMELINE),
-        (full.with_timeline(4), pause(None), TASK_FAULT_BAD_TIMELINE),
+        (full, pause(Some(0x1_0000)), TASK_FAULT_BAD_TIMELINE),
+        (full.with_timeline(4.into()), pause(None), TASK_FAULT_BAD_TIMELINE),
         (full, TaskTurn::Fault { code: 77 }, 77),
     ];
     for (item, turn, code) in cases {

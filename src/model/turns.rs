@@ -4,7 +4,7 @@ use super::{ModelOptions, TaskTurn};
 use crate::abi::{
     TASK_FAULT_BAD_HANDLE, TASK_FAULT_BAD_PRIORITY, TASK_FAULT_BAD_STATE, TASK_FAULT_BAD_TENANT,
     TASK_FAULT_BAD_TIMELINE, TASK_FAULT_COUNTER_OVERFLOW, TASK_FAULT_UNKNOWN_OP, TASK_STATE_FAULTED, TaskPriority,
-    TaskState, TaskWorkItem,
+    TaskState, TaskWorkItem, TimelineId,
 };
 
 /// The task, ended with a fault. Unlike [`TaskWorkItem::try_faulted`] from any state: a line that can't be placed is a
@@ -23,7 +23,7 @@ impl ModelOptions {
         if item.task_priority().is_none() {
             return Some(TASK_FAULT_BAD_PRIORITY);
         }
-        (paused && item.timeline() >= self.timelines).then_some(TASK_FAULT_BAD_TIMELINE)
+        (paused && u32::from(item.timeline().index()) >= self.timelines).then_some(TASK_FAULT_BAD_TIMELINE)
     }
 
     /// What forbids a claimed task to run, if anything.
@@ -44,11 +44,11 @@ impl ModelOptions {
             TaskTurn::Complete => item.try_completed(),
             TaskTurn::Yield { pc, data } => item.try_yielded(pc, data),
             TaskTurn::Pause { timeline, pc, data, epoch } => {
-                let timeline = timeline.unwrap_or(item.timeline());
-                match u8::try_from(timeline) {
-                    Ok(index) if timeline < self.timelines => item.with_timeline(index).try_paused(pc, data, epoch),
-                    _ => return faulted(item, TASK_FAULT_BAD_TIMELINE),
-                }
+                let named = timeline.map_or(Some(item.timeline()), TimelineId::from_word);
+                let Some(timeline) = named.filter(|timeline| u32::from(timeline.index()) < self.timelines) else {
+                    return faulted(item, TASK_FAULT_BAD_TIMELINE);
+                };
+                item.with_timeline(timeline).try_paused(pc, data, epoch)
             }
             TaskTurn::Requeue { pc, data, priority } => match TaskPriority::from_word(priority) {
                 Some(priority) => item.try_requeued(pc, data, priority),

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
+use super::groups::{Announcement, Urgency};
 use super::memory::{Memory, SLICES, record_offset};
 use super::options::RuntimeOptions;
 use super::pace::{Orders, Pace};
@@ -100,18 +101,32 @@ pub(super) struct Driver {
     lanes: u32,
     pace: Pace,
     cut_turn: Option<u32>,
+    /// What was submitted to be signalled, and was not seen to be.
+    announced: Vec<Announcement>,
 }
 
 impl Driver {
     pub(super) fn new(slices: Slices, pace: Pace, options: &RuntimeOptions, workers: u32, lanes: u32) -> Self {
         let cut_turn = options.cut_turn;
         let pending = VecDeque::with_capacity(SLICES);
-        Self { slices, pending, last: 0, fresh: true, cut: false, workers, lanes, pace, cut_turn }
+        Self {
+            slices,
+            pending,
+            last: 0,
+            fresh: true,
+            cut: false,
+            workers,
+            lanes,
+            pace,
+            cut_turn,
+            announced: Vec::new(),
+        }
     }
 
     /// Takes over what has ended, and launches what is wanted. Waits for nothing.
     pub(super) fn step(&mut self, context: &Context<'_>) -> Result<Step, BackendError> {
         let ended = self.reap(context)?;
+        self.announce(context)?;
         if self.pending.is_empty() && context.shared.lock().launches() || self.is_due(context)? {
             self.launch(context)?;
             return Ok(Step::Progress);
@@ -159,8 +174,25 @@ impl Driver {
     /// Waits until nothing of what was submitted runs: no slice, and no inspection that took too long for whoever asked.
     pub(super) fn finish(&mut self, context: &Context<'_>, deadline: Instant) -> Result<(), BackendError> {
         let settled = self.settle(context, deadline);
+        for Announcement { timeline, value, .. } in &self.announced {
+            timeline.wait(*value, deadline.saturating_duration_since(Instant::now()))?;
+        }
         self.slices.rest(deadline.saturating_duration_since(Instant::now()))?;
         settled
+    }
+
+    /// Signals what is due after the slices that were submitted, the last of which has held the last task of its group.
+    pub(super) fn announce(&mut self, context: &Context<'_>) -> Result<(), BackendError> {
+        self.announced.retain(|announced| !announced.timeline.value().is_ok_and(|value| value >= announced.value));
+        let due = context.shared.lock().journal.groups.take_finished();
+        if due.iter().any(|announcement| announcement.urgency == Urgency::Now) {
+            self.call_off(context)?;
+        }
+        for announcement in due {
+            self.slices.signal(&announcement.timeline, announcement.value)?;
+            self.announced.push(announcement);
+        }
+        Ok(())
     }
 
     pub(super) fn is_running(&self) -> bool {
@@ -233,7 +265,7 @@ impl Driver {
         host(&memory.launch)?.write_pod(record_offset(place), &launch)?;
         let since = Instant::now();
         let value = self.slices.launch(memory, place, self.workers, self.fresh)?;
-        (state.wants_slice, state.slice_runs) = (false, true);
+        (state.wants_slice, state.slice_runs, state.progress_value) = (false, true, value);
         state.stats.slices += 1;
         self.pending.push_back(Pending { slice, place, value, since });
         (self.last, self.fresh) = (slice, false);

@@ -11,9 +11,9 @@ use crate::error::BackendError;
 #[derive(Debug)]
 #[must_use = "a dropped handle forgets the task's completion"]
 pub struct TaskHandle {
-    inner: Arc<Kept>,
+    pub(super) inner: Arc<Kept>,
     id: SubmissionId,
-    ticket: u32,
+    pub(super) ticket: u32,
     taken: bool,
 }
 

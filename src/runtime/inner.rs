@@ -103,14 +103,52 @@ impl Inner {
             Err(TryLockError::WouldBlock) => return Ok(None),
         };
         self.shared.lock().check()?;
+        self.relay()?;
         let context = self.context()?;
         let driver = driver.as_mut().ok_or(BackendError::Stopped)?;
         let step = driver.step(&context).map_err(|error| self.break_with(error))?;
         if step == Step::Progress {
-            // Whoever launched it may never call again.
+            // Whoever launched it may never call again, and whoever waits should look more often now.
             self.alarm.ring();
+            self.shared.changed.notify_all();
         }
         Ok(Some(step))
+    }
+
+    /// Takes over the epochs of semaphores that others have signalled.
+    fn relay(&self) -> Result<bool, BackendError> {
+        let relayed = self.shared.lock().relay(self.memory()?);
+        relayed.map_err(|error| self.break_with(error))
+    }
+
+    /// Waits until a slice has ended, for at most `time`, and meanwhile for whatever has to be looked at before: epochs to be relayed, ends to be
+    /// announced.
+    pub(super) fn watch(&self, value: u64, time: Duration) -> Result<(), BackendError> {
+        let (watched, awaited, next) = {
+            let state = self.shared.lock();
+            (state.is_watched(), state.tables.timelines.awaited(), state.next_record(self.memory()?))
+        };
+        if !watched {
+            return self.progress.wait(value, time).map(drop);
+        }
+        if !self.spins() {
+            // What is looked for here, no semaphore tells.
+            self.progress.wait(value, time.min(SHORT_NAP))?;
+        } else {
+            let deadline = Instant::now() + time;
+            while Instant::now() < deadline && self.progress.value()? < value && !self.alarm.is_rung() {
+                let moved = |(timeline, news): &(Arc<Timeline>, u64)| timeline.value().map(|value| value >= *news);
+                for semaphore in &awaited {
+                    if moved(semaphore)? {
+                        return self.relay().map(drop);
+                    }
+                }
+                if self.record_comes(next.0, next.1)? {
+                    break;
+                }
+            }
+        }
+        self.with_state(|state, memory| state.listen(memory))
     }
 
     pub(super) fn context(&self) -> Result<Context<'_>, BackendError> {
@@ -187,6 +225,23 @@ impl Inner {
         }
     }
 
+    /// Sleeps while no slice runs, until there may be something to drive: the alarm, or a semaphore that tasks may wait for. False if the keeper is
+    /// to stop.
+    pub(super) fn park(&self) -> Result<bool, BackendError> {
+        let awaited = {
+            let state = self.shared.lock();
+            if state.journal.in_flight() > 0 { state.tables.timelines.awaited() } else { Vec::new() }
+        };
+        if awaited.is_empty() {
+            Ok(self.alarm.sleep(None))
+        } else if self.device.is_validated() {
+            // The layer (1.3.239) now and then loses a signal that one thread of the host gives while another waits, and stalls that for ten seconds.
+            Ok(self.alarm.sleep(Some(NAP)))
+        } else {
+            self.alarm.sleep_or(&self.device, &awaited)
+        }
+    }
+
     /// Polls for the next completion record, a little while.
     fn record_comes(&self, at: u64, lap: u32) -> Result<bool, BackendError> {
         let completions = slices::host(&self.memory()?.completions)?;
@@ -227,6 +282,14 @@ impl Inner {
         {
             tracing::debug!(%error, "closing a runtime");
         }
+        let courier = self.shared.lock().courier.take();
+        if let Some(courier) = courier {
+            // Promises are kept, or the memory that they write to is leaked.
+            let left = deadline.saturating_duration_since(Instant::now());
+            let rested = courier.rest(left);
+            tracing::debug!(?rested, "promises");
+            self.shared.lock().courier = Some(courier);
+        }
     }
 
     /// Acts as the one thread that drives, once the other ones let it.
@@ -245,13 +308,18 @@ impl Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         let _span = tracing::info_span!("runtime.destroy").entered();
-        let running =
-            self.driver.get_mut().unwrap_or_else(PoisonError::into_inner).as_ref().is_some_and(Driver::is_running);
+        let carries =
+            self.shared.lock().courier.as_ref().is_some_and(|courier| courier.rest(Duration::ZERO) != Ok(true));
+        let running = carries
+            || self.driver.get_mut().unwrap_or_else(PoisonError::into_inner).as_ref().is_some_and(Driver::is_running);
         if running {
             // The device may still use all of it: better lost than freed under its hands.
-            tracing::error!("a slice still runs; its memory and pipeline are leaked");
+            tracing::error!(carries, "a submission of the runtime still runs; its memory and pipeline are leaked");
             std::mem::forget(self.memory.take());
-            self.shared.lock().tables.leak();
+            let mut state = self.shared.lock();
+            state.tables.leak();
+            std::mem::forget(state.courier.take());
+            drop(state);
             std::mem::forget(self.driver.get_mut().unwrap_or_else(PoisonError::into_inner).take());
         }
     }

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use super::groups::{Announcement, Groups};
 use super::mailbox::LineTicket;
 use super::task::{Completion, Outcome, SubmissionId};
 use crate::abi::{self, TaskWorkItem};
@@ -35,6 +36,8 @@ struct Entry {
     generation: u8,
     status: Status,
     delivery: Delivery,
+    /// Whose end is announced with its own, 0 for none.
+    group: u32,
 }
 
 /// The host's memory of its tasks. An entry's index is the task's slot on the device, so a slot is free exactly when its entry is.
@@ -48,11 +51,12 @@ pub(super) struct Journal {
     queue: VecDeque<(u32, Completion)>, // in the order in which they ended
     next_seq: u64,
     in_flight: u32,
+    pub(super) groups: Groups,
 }
 
 impl Journal {
     pub(super) fn new(capacity: u32) -> Self {
-        let empty = Entry { seq: 0, generation: 0, status: Status::Free, delivery: Delivery::Nobody };
+        let empty = Entry { seq: 0, generation: 0, status: Status::Free, delivery: Delivery::Nobody, group: 0 };
         Self {
             entries: vec![empty; capacity as usize],
             items: vec![TaskWorkItem::default(); capacity as usize],
@@ -61,6 +65,7 @@ impl Journal {
             queue: VecDeque::new(),
             next_seq: 0,
             in_flight: 0,
+            groups: Groups::default(),
         }
     }
 
@@ -134,7 +139,7 @@ impl Journal {
     ) -> Result<Completion, BackendError> {
         let (index, completion) = self.of_record(record)?;
         if self.entries[index as usize].delivery == Delivery::Bulk {
-            self.in_flight -= 1;
+            self.leave(index);
             self.release(index);
             into.push(completion);
         } else {
@@ -151,9 +156,18 @@ impl Journal {
         completion
     }
 
-    fn end(&mut self, index: u32, completion: Completion) {
-        let entry = &mut self.entries[index as usize];
+    /// A task is in flight no more.
+    fn leave(&mut self, index: u32) {
         self.in_flight -= 1;
+        let group = std::mem::take(&mut self.entries[index as usize].group);
+        if group != 0 {
+            self.groups.ended(group);
+        }
+    }
+
+    fn end(&mut self, index: u32, completion: Completion) {
+        self.leave(index);
+        let entry = &mut self.entries[index as usize];
         match entry.delivery {
             Delivery::Handle => {
                 entry.status = Status::Kept;
@@ -204,6 +218,36 @@ impl Journal {
             self.free.push(index);
         }
         count
+    }
+
+    /// The entries of those of these tasks that are in flight; the ids are sorted.
+    fn in_flight_of(&self, ids: &[SubmissionId]) -> Vec<u32> {
+        let wanted =
+            |entry: &Entry| entry.status == Status::InFlight && ids.binary_search(&SubmissionId(entry.seq)).is_ok();
+        (0..).zip(&self.entries).filter(|(_, entry)| wanted(entry)).map(|(index, _)| index).collect()
+    }
+
+    /// Tickets of those of these tasks that are in flight; the ids are sorted.
+    pub(super) fn tickets_of(&self, ids: &[SubmissionId]) -> Vec<u32> {
+        let ticket = |index: u32| Self::ticket(index, &self.entries[index as usize]);
+        self.in_flight_of(ids).into_iter().map(ticket).collect()
+    }
+
+    /// Has something announced when the last of these tasks has ended; the ids are sorted.
+    pub(super) fn group(&mut self, ids: &[SubmissionId], announcement: Announcement) -> Result<(), BackendError> {
+        if let Some(id) = ids.last().filter(|id| id.0 >= self.next_seq) {
+            return Err(BackendError::UnknownSubmission { number: id.0 });
+        }
+        let members = self.in_flight_of(ids);
+        if let Some(index) = members.iter().find(|index| self.entries[**index as usize].group != 0) {
+            return Err(BackendError::AlreadyAnnounced { number: self.entries[*index as usize].seq });
+        }
+        let number = self.groups.next();
+        self.groups.add(number, members.len() as u32, announcement);
+        for index in members {
+            self.entries[index as usize].group = number;
+        }
+        Ok(())
     }
 
     /// Tickets, ids and items of all tasks in flight, in the order of submission.

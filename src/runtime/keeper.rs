@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::driver::Step;
 use super::inner::Inner;
+use crate::device::{Device, Timeline};
 use crate::error::BackendError;
 
 /// The longest that the keeper waits for a slice without looking whether it is to stop.
@@ -15,11 +16,17 @@ const PATIENCE: Duration = Duration::from_millis(50);
 /// How soon it looks again when another thread drives.
 const NAP: Duration = Duration::from_millis(1);
 
-/// What the keeper sleeps on.
-#[derive(Debug, Default)]
+/// The longest that it sleeps on semaphores: whatever a driver does, it looks again.
+const NIGHT: Duration = Duration::from_secs(10);
+
+/// What the keeper sleeps on: a condition variable, or semaphores and one that wakes it from those.
+#[derive(Debug)]
 pub(super) struct Alarm {
     state: Mutex<Call>,
     rung: Condvar,
+    bell: Timeline,
+    /// What the bell has to reach, while the keeper sleeps on semaphores.
+    sleeps: Mutex<Option<u64>>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,6 +38,11 @@ enum Call {
 }
 
 impl Alarm {
+    pub(super) fn new(device: &Device) -> Result<Self, BackendError> {
+        let bell = Timeline::new(device, "taskring alarm", 0)?;
+        Ok(Self { state: Mutex::default(), rung: Condvar::new(), bell, sleeps: Mutex::default() })
+    }
+
     fn lock(&self) -> MutexGuard<'_, Call> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -40,17 +52,51 @@ impl Alarm {
         let mut call = self.lock();
         if *call == Call::Nothing {
             *call = Call::Work;
-            self.rung.notify_one();
+            self.wake();
         }
     }
 
+    /// Whether it has been rung since the keeper last slept.
+    pub(super) fn is_rung(&self) -> bool {
+        *self.lock() != Call::Nothing
+    }
+
     fn stop(&self) {
-        *self.lock() = Call::Stop;
+        let mut call = self.lock();
+        *call = Call::Stop;
+        self.wake();
+    }
+
+    /// With the call locked, so that the keeper either sees it before it sleeps, or is woken.
+    fn wake(&self) {
         self.rung.notify_one();
+        let sleeps = self.sleeps.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(value) = sleeps
+            && let Err(error) = self.bell.signal(value)
+        {
+            tracing::debug!(%error, "the keeper sleeps on");
+        }
+    }
+
+    /// Sleeps until it is rung or one of the timelines has reached its value. False if the keeper is to stop.
+    pub(super) fn sleep_or(&self, device: &Device, awaited: &[(Arc<Timeline>, u64)]) -> Result<bool, BackendError> {
+        let call = self.lock();
+        if *call == Call::Nothing {
+            let value = self.bell.value()? + 1;
+            *self.sleeps.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
+            drop(call);
+            let any = awaited.iter().map(|(timeline, news)| (&**timeline, *news)).chain([(&self.bell, value)]);
+            let woken = device.wait_any(&any.collect::<Vec<_>>(), NIGHT);
+            *self.sleeps.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            woken?;
+        } else {
+            drop(call);
+        }
+        Ok(self.sleep(Some(Duration::ZERO)))
     }
 
     /// Sleeps until it is rung, for at most `timeout` if there is one. False if the keeper is to stop.
-    fn sleep(&self, timeout: Option<Duration>) -> bool {
+    pub(super) fn sleep(&self, timeout: Option<Duration>) -> bool {
         let mut call = self.lock();
         match timeout {
             None => {
@@ -117,10 +163,10 @@ fn keep(inner: &Inner) {
             Ok(Some(Step::Running { value, due })) => {
                 // It may be due and not wanted.
                 let due = due.map_or(PATIENCE, |due| due.saturating_duration_since(Instant::now()));
-                inner.progress.wait(value, due.clamp(NAP, PATIENCE)).is_ok() && inner.alarm.sleep(Some(Duration::ZERO))
+                inner.watch(value, due.clamp(NAP, PATIENCE)).is_ok() && inner.alarm.sleep(Some(Duration::ZERO))
             }
             Ok(None) => inner.alarm.sleep(Some(NAP)),
-            Ok(Some(Step::Idle)) => inner.alarm.sleep(None),
+            Ok(Some(Step::Idle)) => inner.park().unwrap_or(false),
             // A recovery that took too long is tried again. Any other error every later call says too.
             Err(BackendError::Timeout { .. }) => inner.alarm.sleep(Some(PATIENCE)),
             Err(_) => false,

@@ -9,8 +9,6 @@ use ash::vk;
 use crate::device::{Buffer, BufferDesc, Device, MemoryKind};
 use crate::error::BackendError;
 
-/// Timelines that the flags word can name.
-pub(super) const MAX_TIMELINES: u32 = 256;
 /// Bytes of a control line, and the lines before those of the rings, as `memory.glsl` lays them out.
 const CONTROL_LINE: u64 = 128;
 const CONTROL_LINES: u64 = 40;
@@ -84,10 +82,23 @@ pub(super) fn record_offset(place: usize) -> u64 {
     place as u64 * RECORD_STRIDE
 }
 
-/// Where the epoch of a timeline is in the doorbell's buffer.
+/// Where the epoch of a timeline is in the doorbell's buffer, as the host writes it.
 pub(super) fn epoch_offset(timeline: u32) -> u64 {
     u64::from(abi::TR_BELL_WORDS) * 4 + size::<abi::EpochWord>(timeline)
 }
+
+/// And as command buffers write it.
+pub(super) fn carried_offset(timeline: u32) -> u64 {
+    u64::from(abi::TR_BELL_CARRIED) * 4 + size::<abi::EpochWord>(timeline)
+}
+
+/// Where it is said whether a slot's task is cancelled.
+pub(super) fn cancel_offset(slot: u32) -> u64 {
+    (u64::from(abi::TR_BELL_SLOTS) + u64::from(slot)) * 4
+}
+
+const _: () = assert!(abi::TR_BELL_CARRIED == abi::TR_BELL_WORDS + 4 * abi::TR_TIMELINES);
+const _: () = assert!(abi::TR_BELL_SLOTS == abi::TR_BELL_CARRIED + 4 * abi::TR_TIMELINES);
 
 fn size<T>(count: u32) -> u64 {
     u64::from(count) * size_of::<T>() as u64
@@ -101,7 +112,8 @@ impl Memory {
                 bytes,
                 kind,
                 usage: vk::BufferUsageFlags::empty(),
-                shared: false,
+                // Engines write epochs from queues of other families.
+                shared: kind == MemoryKind::Mailbox,
             })
         };
         let capacity = options.capacity;
@@ -119,7 +131,7 @@ impl Memory {
             lines: make("submission ring", mailbox, slots)?,
             tickets: make("tickets", mailbox, size::<[u32; 2]>(capacity))?,
             launch: make("launches", mailbox, SLICES as u64 * RECORD_STRIDE)?,
-            bell: make("doorbell", mailbox, epoch_offset(MAX_TIMELINES))?,
+            bell: make("doorbell", mailbox, cancel_offset(capacity))?,
             tenants: make("tenants", mailbox, size::<u32>(options.tenants))?,
             buffers: make("buffer table", mailbox, size::<abi::BufferEntry>(options.buffers))?,
             completions: make("completion ring", report, size::<abi::CompletionRecord>(capacity))?,

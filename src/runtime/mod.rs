@@ -6,7 +6,10 @@
 //! A submission launches a slice if none runs. Whoever waits, and a thread of the runtime's own, launch the next one and take over what ended;
 //! that thread sleeps while nothing is to be done, and a runtime without [`RuntimeOptions::launch_on_submit`] has none.
 
+mod cancels;
 mod driver;
+mod epochs;
+mod groups;
 mod handle;
 mod inner;
 mod journal;
@@ -21,12 +24,15 @@ mod slices;
 mod state;
 mod tables;
 mod task;
+mod timelines;
 
+pub use groups::Urgency;
 pub use handle::TaskHandle;
 #[doc(hidden)]
 pub use memory::Push;
 pub use options::{Mode, RuntimeOptions};
 pub use task::{Accepted, BufferHandle, Completion, Outcome, RuntimeStats, StopReport, SubmissionId, Task};
+pub use timelines::{Carrier, Signaller};
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
@@ -81,7 +87,7 @@ impl Runtime {
             memory: Some(memory),
             residency,
             progress,
-            alarm: Alarm::default(),
+            alarm: Alarm::new(device)?,
         };
         Ok(Self(Arc::new(Kept::new(inner)?)))
     }
@@ -198,41 +204,6 @@ impl Runtime {
         })
     }
 
-    /// Makes another timeline, at epoch 0; timeline 0 always exists. At most 256 in all.
-    ///
-    /// # Errors
-    /// [`BackendError::BadOption`] if there are 256.
-    pub fn create_timeline(&self) -> Result<u8, BackendError> {
-        self.0.with_state(|state, memory| {
-            let timeline = state.tables.create_timeline()?;
-            state.tell(memory)?;
-            Ok(timeline as u8)
-        })
-    }
-
-    /// Advances a timeline to an epoch: tasks that are paused until then, or until an earlier one, resume; in boundary mode from the next slice
-    /// on.
-    ///
-    /// # Errors
-    /// [`BackendError::UnknownTimeline`], [`BackendError::EpochWentBack`].
-    pub fn signal(&self, timeline: u8, epoch: u64) -> Result<(), BackendError> {
-        self.0.with_state(|state, memory| {
-            state.tables.advance(timeline.into(), epoch)?;
-            state.wants_slice |= state.journal.in_flight() > 0;
-            state.tell(memory)
-        })?;
-        self.0.launch_after_submit();
-        Ok(())
-    }
-
-    /// The epoch of a timeline.
-    ///
-    /// # Errors
-    /// [`BackendError::UnknownTimeline`].
-    pub fn epoch(&self, timeline: u8) -> Result<u64, BackendError> {
-        self.0.with_state(|state, _| state.tables.epoch(timeline.into()))
-    }
-
     /// Lets a tenant's tasks run, or not: those claimed while it is off fault with `TASK_FAULT_BAD_TENANT`. All are on at first. Takes effect
     /// soon in live mode, and in boundary mode from the next slice on.
     ///
@@ -344,10 +315,13 @@ impl Runtime {
                 let item = recovery::in_slot(ticket, &slots, &metas).unwrap_or(submitted);
                 report.unfinished.push((id, item));
                 let completion = state.journal.end_by_item(ticket, &recovery::cancelled(item));
-                state.count(&completion);
+                state.count(ticket, &completion);
             }
             state.wants_slice = false;
             inner.shared.changed.notify_all();
+            drop(state);
+            // The groups of those that did not end have ended with them.
+            driver.announce(&inner.context()?)?;
             Ok(report)
         })
     }

@@ -60,17 +60,17 @@ pub(super) fn recover(
         let slot = in_slot(ticket, slots, metas);
         let left = slot.unwrap_or(submitted);
         let restartable = may_restart && ops.get(left.op_handle as usize).is_some_and(Op::restartable);
-        let epoch = state.tables.epoch(left.timeline()).unwrap_or(0);
+        let epoch = state.tables.timelines.epoch_of(&left);
         let meta = &metas[(ticket & abi::TR_INDEX_MASK) as usize];
         match fate(left, slot.is_some() && target_reached(&left, meta, epoch), restartable)? {
             Fate::Ended(item) => {
                 let completion = state.journal.end_by_item(ticket, &item);
-                state.count(&completion);
+                state.count(ticket, &completion);
             }
             Fate::Published(item) => {
                 state.journal.update(ticket, item);
                 let decided = slot.is_some() && meta.next != abi::TR_UNDECIDED;
-                let target_hi = if decided { meta.target_hi } else { state.tables.target_hi(&item) };
+                let target_hi = if decided { meta.target_hi } else { state.tables.timelines.target_hi(&item) };
                 tickets.push(LineTicket { ticket, target_hi });
                 items.push(item);
             }

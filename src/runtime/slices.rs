@@ -178,6 +178,12 @@ impl Slices {
         Ok(self.submitted)
     }
 
+    /// Signals a timeline when everything that was submitted has ended: what it wrote is visible to whoever waits for the value.
+    pub(super) fn signal(&self, timeline: &Timeline, value: u64) -> Result<(), BackendError> {
+        // SAFETY: the semaphore is alive for as long as the device; the value is greater than any before, as `Runtime::announce` asks.
+        unsafe { self.device.submit(&[], None, Some((timeline.raw(), value))) }
+    }
+
     /// Waits until everything that was submitted has ended.
     pub(super) fn rest(&self, timeout: Duration) -> Result<(), BackendError> {
         let ended = self.progress.wait(self.submitted, timeout)?;

@@ -9,6 +9,7 @@ use super::options::RuntimeOptions;
 use super::slices::host;
 use super::tables::Tables;
 use super::task::{Completion, Outcome, RuntimeStats};
+use super::timelines::Courier;
 use crate::abi::{self, CompletionRecord, SliceExit, TaskWorkItem};
 use crate::error::BackendError;
 
@@ -29,6 +30,10 @@ pub(super) struct State {
     pub(super) wants_slice: bool,
     /// Whether a slice runs whose report is still to be taken over.
     pub(super) slice_runs: bool,
+    /// Writes the epochs that were promised; made with the first timeline that needs it.
+    pub(super) courier: Option<Courier>,
+    /// What the progress timeline reaches when all that was submitted has ended.
+    pub(super) progress_value: u64,
     /// Tasks in wait lists, as of the last slice.
     pub(super) waiting: u32,
     /// The device's counters as of the last slice; they wrap, and start anew after a recovery.
@@ -52,6 +57,8 @@ impl State {
             consumed: 0,
             wants_slice: false,
             slice_runs: false,
+            courier: None,
+            progress_value: 0,
             waiting: 0,
             pauses: 0,
             resumes: 0,
@@ -74,7 +81,8 @@ impl State {
     pub(super) fn stalled(&self) -> Option<u32> {
         let left = self.journal.in_flight();
         let settled = !self.slice_runs && !self.wants_slice && self.admitted == self.mailbox.published();
-        (settled && left > 0 && self.waiting == left).then_some(left)
+        let hopeless = settled && left > 0 && self.waiting == left && !self.tables.timelines.has_foreign();
+        hopeless.then_some(left)
     }
 
     /// Takes tasks in, the first ones of those given, as many as there is room for: slots that nobody has, and lines that the device has
@@ -95,7 +103,7 @@ impl State {
         self.journal.admit(items, delivery, &mut tickets);
         for (ticket, item) in tickets.iter_mut().zip(items).filter(|(_, item)| item.state == abi::TASK_STATE_PAUSED) {
             // Its pause begins now. An epoch that comes before the device reads the line must not change what it means.
-            ticket.target_hi = self.tables.target_hi(item);
+            ticket.target_hi = self.tables.timelines.target_hi(item);
         }
         self.stats.submitted += count as u64;
         self.publish(memory, &tickets, items)?;
@@ -119,7 +127,34 @@ impl State {
         if self.mailbox.live() { self.tables.flush(memory, &self.mailbox) } else { Ok(()) }
     }
 
-    pub(super) fn count(&mut self, completion: &Completion) {
+    /// Takes over the epochs of semaphores that others have signalled. True if there were any.
+    pub(super) fn relay(&mut self, memory: &Memory) -> Result<bool, BackendError> {
+        if !self.tables.timelines.has_foreign() || !self.tables.timelines.relay()? {
+            return Ok(false);
+        }
+        self.wants_slice |= self.journal.in_flight() > 0;
+        self.tell(memory)?;
+        Ok(true)
+    }
+
+    /// Cancels tasks that have not ended.
+    pub(super) fn cancel(&mut self, memory: &Memory, tickets: Vec<u32>) -> Result<(), BackendError> {
+        self.wants_slice |= !tickets.is_empty();
+        self.tables.cancels.add(tickets);
+        self.tables.timelines.announce();
+        self.tell(memory)
+    }
+
+    /// Whether a thread that drives has to look often while slices run, and not only at their ends.
+    pub(super) fn is_watched(&self) -> bool {
+        let waits = self.journal.in_flight() > 0 && self.tables.timelines.has_relayed();
+        self.mailbox.live() && (waits || !self.journal.groups.is_empty())
+    }
+
+    pub(super) fn count(&mut self, ticket: u32, completion: &Completion) {
+        if !self.tables.cancels.is_empty() {
+            self.tables.cancels.ended(ticket);
+        }
         match completion.outcome {
             Outcome::Done => self.stats.done += 1,
             Outcome::Faulted(_) => self.stats.faulted += 1,
@@ -151,7 +186,7 @@ impl State {
             && let Some(record) = self.record(memory, self.consumed)?
         {
             let completion = self.journal.end_into(&record, into)?;
-            self.count(&completion);
+            self.count(record.ticket, &completion);
             self.consumed = self.consumed.wrapping_add(1);
         }
         Ok(into.len() - had)
@@ -172,6 +207,8 @@ impl State {
             self.end(&record)?;
             self.consumed = self.consumed.wrapping_add(1);
         }
+        let courier_at = self.courier.as_ref().map_or(Ok(0), Courier::ended)?;
+        self.tables.timelines.heard(exit.heard, courier_at);
         self.admitted = exit.admitted;
         self.mailbox.admitted(memory, exit.admitted);
         self.waiting = exit.waiting;
@@ -180,7 +217,7 @@ impl State {
         self.stats.resumes += u64::from(exit.resumes.wrapping_sub(self.resumes));
         (self.pauses, self.resumes) = (exit.pauses, exit.resumes);
         // What was published or signalled after the slice had last looked is the next one's.
-        let signalled = exit.heard != self.tables.signals() || exit.dirty > 0;
+        let signalled = exit.heard != self.tables.timelines.signals() || exit.dirty > 0;
         self.wants_slice =
             exit.ready > 0 || exit.admitted != self.mailbox.published() || (exit.waiting > 0 && signalled);
         Ok(())
@@ -221,7 +258,7 @@ impl State {
 
     fn end(&mut self, record: &CompletionRecord) -> Result<(), BackendError> {
         let completion = self.journal.end_by_record(record)?;
-        self.count(&completion);
+        self.count(record.ticket, &completion);
         Ok(())
     }
 

@@ -5,16 +5,16 @@ use std::collections::BTreeSet;
 use std::mem::offset_of;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 
+use super::cancels::Cancels;
 use super::mailbox::Mailbox;
-use super::memory::{MAX_TIMELINES, Memory, epoch_offset};
+use super::memory::Memory;
 use super::slices::host;
 use super::task::BufferHandle;
-use crate::abi::{self, BufferEntry, EpochWord, TaskState, TaskWorkItem};
+use super::timelines::Timelines;
+use crate::abi::{self, BufferEntry, TaskState, TaskWorkItem};
 use crate::device::{Buffer, store_fence};
 use crate::error::{BackendError, TaskProblem};
-use crate::model::epochs;
 
 /// Generations that a handle can tell apart, from 1.
 const GENERATIONS: u32 = 0xfff;
@@ -28,10 +28,9 @@ pub(super) struct Tables {
     /// What a registered buffer's entry keeps alive; nothing for a raw address.
     kept: Vec<Option<Arc<Buffer>>>,
     free: Vec<u32>,
-    epochs: Vec<u64>,
-    /// How often an epoch has changed, wrapping.
-    signals: u32,
     changed: Changed,
+    pub(super) timelines: Timelines,
+    pub(super) cancels: Cancels,
 }
 
 /// What the mailbox does not say yet, by index.
@@ -39,7 +38,6 @@ pub(super) struct Tables {
 struct Changed {
     tenants: BTreeSet<usize>,
     buffers: BTreeSet<usize>,
-    epochs: BTreeSet<usize>,
 }
 
 impl Tables {
@@ -50,9 +48,9 @@ impl Tables {
             generations: vec![0; buffers as usize],
             kept: vec![None; buffers as usize],
             free: (0..buffers).rev().collect(),
-            epochs: vec![0],
-            signals: 0,
             changed: Changed { tenants: (0..tenants as usize).collect(), ..Changed::default() },
+            timelines: Timelines::new(),
+            cancels: Cancels::default(),
         }
     }
 
@@ -62,46 +60,6 @@ impl Tables {
 
     pub(super) fn buffers(&self) -> u32 {
         len(&self.buffers)
-    }
-
-    pub(super) fn timelines(&self) -> u32 {
-        len(&self.epochs)
-    }
-
-    /// How often an epoch has changed, wrapping.
-    pub(super) fn signals(&self) -> u32 {
-        self.signals
-    }
-
-    pub(super) fn epoch(&self, timeline: u32) -> Result<u64, BackendError> {
-        let unknown = BackendError::UnknownTimeline { timeline, count: self.timelines() };
-        self.epochs.get(timeline as usize).copied().ok_or(unknown)
-    }
-
-    /// High half of the 64-bit epoch that a paused task's `resume_epoch` means now.
-    pub(super) fn target_hi(&self, item: &TaskWorkItem) -> u32 {
-        let epoch = self.epochs.get(item.timeline() as usize).copied().unwrap_or(0);
-        (epochs::target(epoch, item.resume_epoch) >> 32) as u32
-    }
-
-    pub(super) fn create_timeline(&mut self) -> Result<u32, BackendError> {
-        let index = self.timelines();
-        if index >= MAX_TIMELINES {
-            return Err(BackendError::BadOption { option: "timelines", value: index.into(), must: "at most 256" });
-        }
-        self.epochs.push(0);
-        Ok(index)
-    }
-
-    pub(super) fn advance(&mut self, timeline: u32, value: u64) -> Result<(), BackendError> {
-        let current = self.epoch(timeline)?;
-        if value < current {
-            return Err(BackendError::EpochWentBack { timeline, value, current });
-        }
-        self.epochs[timeline as usize] = value;
-        self.signals = self.signals.wrapping_add(1);
-        self.changed.epochs.insert(timeline as usize);
-        Ok(())
     }
 
     pub(super) fn set_tenant(&mut self, tenant: u32, enabled: bool) -> Result<(), BackendError> {
@@ -208,9 +166,8 @@ impl Tables {
         if !self.tenants.get(tenant as usize).is_some_and(|enabled| *enabled) {
             return Some(TaskProblem::BadTenant { tenant, count: self.tenants() });
         }
-        let timeline = item.timeline();
-        if timeline >= self.timelines() {
-            return Some(TaskProblem::BadTimeline { timeline, count: self.timelines() });
+        if let Some(problem) = self.timelines.problem(item) {
+            return Some(problem);
         }
         let known = |handle| handle == 0 || self.find(handle).is_some_and(|(_, entry)| entry.tenant == tenant);
         let unknown = [item.input_handle, item.output_handle].into_iter().find(|handle| !known(*handle));
@@ -230,31 +187,18 @@ impl Tables {
         let open = self.tenants.iter().position(|enabled| !enabled).unwrap_or(self.tenants.len());
         mailbox.ring(memory, abi::TR_BELL_OPEN_TENANTS, open as u32)?;
         // A task that is published after this names a timeline or a buffer that the kernel knows: the fence before the tail orders them.
-        mailbox.ring(memory, abi::TR_BELL_TIMELINES, self.timelines())?;
-        if !changed.epochs.is_empty() {
-            for index in changed.epochs {
-                write_epoch(memory, index, self.epochs[index])?;
-            }
-            // Pairs with the tr_acquire after the kernel saw the number.
+        self.timelines.ring_count(memory, mailbox)?;
+        let news = [self.timelines.write(memory)?, self.cancels.write(memory)?];
+        if news.contains(&true) {
+            // Pairs with the tr_acquire after the kernel saw the number of signals.
             store_fence();
-            mailbox.ring(memory, abi::TR_BELL_SIGNALS, self.signals)?;
+            for (word, value) in self.cancels.words() {
+                mailbox.ring(memory, word, value)?;
+            }
+            mailbox.ring(memory, abi::TR_BELL_SIGNALS, self.timelines.signals())?;
         }
         Ok(())
     }
-}
-
-/// In the order that lets `tr_epoch` tell an epoch that is being written: see [`EpochWord`].
-fn write_epoch(memory: &Memory, timeline: usize, epoch: u64) -> Result<(), BackendError> {
-    let (bell, at) = (host(&memory.bell)?, epoch_offset(timeline as u32));
-    let (lo, hi) = (epoch as u32, (epoch >> 32) as u32);
-    for (field, value) in
-        [(offset_of!(EpochWord, hi_first), hi), (offset_of!(EpochWord, lo), lo), (offset_of!(EpochWord, hi), hi)]
-    {
-        // Each store before the next: pairs with the tr_acquire between the loads in `tr_epoch`.
-        store_fence();
-        bell.store(at + field as u64, value, Relaxed)?;
-    }
-    Ok(())
 }
 
 fn len<T>(list: &[T]) -> u32 {
@@ -314,16 +258,6 @@ mod tests {
         let tables = tables();
         let refused = |tenant| tables.problem(&Task::new(0).tenant(tenant).item(), 1).is_some();
         assert_eq!([0, 31, 32, 33, u32::MAX].map(refused), [false, false, true, true, true]);
-    }
-
-    #[test]
-    fn an_epoch_never_goes_back() {
-        let mut tables = tables();
-        tables.advance(0, 7).unwrap();
-        tables.advance(0, 7).unwrap();
-        let back = tables.advance(0, 6);
-        assert_eq!(back, Err(BackendError::EpochWentBack { timeline: 0, value: 6, current: 7 }));
-        assert_eq!(tables.advance(1, 1), Err(BackendError::UnknownTimeline { timeline: 1, count: 1 }));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Tasks as the host writes them, and as they come back.
 
-use crate::abi::{self, MegakernelWorkItem, TaskPriority, TaskState, TaskWorkItem};
+use crate::abi::{self, MegakernelWorkItem, TaskPriority, TaskState, TaskWorkItem, TimelineId};
 
 /// Builds a [`TaskWorkItem`] to submit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,11 +66,11 @@ impl Task {
     /// Comes in paused until the timeline reaches the epoch. The 32 bits mean the nearest epoch that ends in them, up to 2^31 behind
     /// (already reached) or ahead.
     #[must_use]
-    pub fn paused_until(mut self, timeline: u8, epoch: u32) -> Self {
+    pub fn paused_until(mut self, timeline: impl Into<TimelineId>, epoch: u32) -> Self {
         self.0.state = TaskState::Paused.word();
         self.0.resume_epoch = epoch;
         self.0.flags |= abi::TASK_FLAG_PAUSED;
-        self.0 = self.0.with_timeline(timeline);
+        self.0 = self.0.with_timeline(timeline.into());
         self
     }
 

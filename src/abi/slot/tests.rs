@@ -239,18 +239,20 @@ proptest! {
     }
 
     #[test]
-    fn a_timeline_is_bits_8_to_15_of_the_flags_and_nothing_else(words in any_slot(), timeline: u8) {
+    fn a_timeline_is_bits_8_to_23_of_the_flags_and_nothing_else(words in any_slot(), index: u8, generation: u8) {
         let before: TaskWorkItem = bytemuck::cast(words);
-        prop_assert_eq!(before.timeline(), u32::from(words[15].to_le_bytes()[1]));
+        let bytes = words[15].to_le_bytes();
+        prop_assert_eq!(before.timeline(), TimelineId::new(bytes[1], bytes[2]));
         let mut expected = words;
-        expected[15] = words[15] & 0xffff_00ff | u32::from(timeline) << 8;
-        prop_assert_eq!(words_of(before.with_timeline(timeline)), expected);
+        expected[15] = words[15] & 0xff00_00ff | u32::from(index) << 8 | u32::from(generation) << 16;
+        prop_assert_eq!(words_of(before.with_timeline(TimelineId::new(index, generation))), expected);
     }
 
     #[test]
-    fn a_paused_and_resumed_task_keeps_its_timeline(timeline: u8, epoch: u32) {
+    fn a_paused_and_resumed_task_keeps_its_timeline(index: u8, generation: u8, epoch: u32) {
+        let timeline = TimelineId::new(index, generation);
         let resumed = slot(2, 0).with_timeline(timeline).try_paused(1, 2, epoch).and_then(TaskWorkItem::try_resumed);
-        prop_assert_eq!(resumed.map(TaskWorkItem::timeline), Ok(u32::from(timeline)));
+        prop_assert_eq!(resumed.map(TaskWorkItem::timeline), Ok(timeline));
     }
 }
 

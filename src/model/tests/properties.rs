@@ -37,8 +37,8 @@ fn line() -> impl Strategy<Value = TaskWorkItem> {
     let words = (0..5u8, epoch(), 0..8u32).prop_map(|(timeline, epoch, state)| (timeline, epoch, state));
     (ready, words, 0..10u32).prop_map(|(ready, (timeline, epoch, state), kind)| match kind {
         0..=5 => ready,
-        6..=7 => ready.with_timeline(timeline).try_paused(0, 0, epoch).unwrap(),
-        8 => TaskWorkItem { state, resume_epoch: epoch, ..ready.with_timeline(timeline) },
+        6..=7 => ready.with_timeline(timeline.into()).try_paused(0, 0, epoch).unwrap(),
+        8 => TaskWorkItem { state, resume_epoch: epoch, ..ready.with_timeline(timeline.into()) },
         _ => TaskWorkItem { priority: 5, ..ready },
     })
 }
@@ -96,10 +96,11 @@ impl Play {
                 let task_id = self.published;
                 self.turns.insert(task_id, turns.into());
                 let ticket = task_id << TR_TICKET_GENERATION_SHIFT | slot;
-                if let Some(epoch) = self.epochs.get(line.timeline() as usize)
+                if let Some(epoch) = self.epochs.get(usize::from(line.timeline().index()))
                     && line.state == TASK_STATE_PAUSED
                 {
-                    self.targets.insert(task_id, (line.timeline(), nearest(*epoch, line.resume_epoch)));
+                    self.targets
+                        .insert(task_id, (u32::from(line.timeline().index()), nearest(*epoch, line.resume_epoch)));
                 }
                 self.scheduler.publish(ticket, TaskWorkItem { task_id, ..line });
                 self.published += 1;
@@ -125,7 +126,7 @@ impl Play {
                 }
                 let next = turns.get_mut(&task.task_id).and_then(VecDeque::pop_front);
                 if let Some(TaskTurn::Pause { timeline, epoch, .. }) = next {
-                    let timeline = timeline.unwrap_or(task.timeline());
+                    let timeline = timeline.unwrap_or(task.timeline().word());
                     if let Some(now) = epochs.get(timeline as usize) {
                         targets.insert(task.task_id, (timeline, nearest(*now, epoch)));
                     }

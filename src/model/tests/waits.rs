@@ -3,7 +3,7 @@
 use super::*;
 
 fn waiter(task_id: u32, timeline: u8, epoch: u32) -> TaskWorkItem {
-    task(task_id, TaskPriority::Normal).with_timeline(timeline).try_paused(0, 0, epoch).unwrap()
+    task(task_id, TaskPriority::Normal).with_timeline(timeline.into()).try_paused(0, 0, epoch).unwrap()
 }
 
 /// A scheduler whose timeline 0 is at `epoch`, with waiters 0, 1, ... for these `resume_epoch`s.
@@ -20,7 +20,7 @@ fn waiting_at(epoch: u64, resume_epochs: &[u32]) -> Scheduler {
 #[test]
 fn a_paused_task_waits_and_goes_on_with_its_flags_set_when_its_epoch_is_reached() {
     let mut scheduler = Scheduler::new(options(3, 4));
-    scheduler.publish(6, task(1, TaskPriority::Low).with_timeline(2));
+    scheduler.publish(6, task(1, TaskPriority::Low).with_timeline(2.into()));
     let mut seen = Vec::new();
     let mut op = |task: &TaskWorkItem| {
         seen.push((task.continuation_pc, task.continuation_data, task.flags));

@@ -1,0 +1,481 @@
+//! Tasks that wait for timeline semaphores, whoever signals them.
+#![cfg(feature = "shaderc")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on should stop right there")]
+
+mod common;
+#[path = "common/engine.rs"]
+mod engine;
+
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use common::{Checked, LONG, device, lane_program, word, words};
+use engine::{Engine, Queue};
+use taskring::*;
+
+const OPS: [(&str, &str); 3] = [
+    (
+        "count",
+        "Turn count(TaskWorkItem task) { buffer_atomic_add(task_output(task), task.param, 1u); return task_complete(); }",
+    ),
+    // Pauses for each epoch from 1 to its parameter.
+    (
+        "follow",
+        "Turn follow(TaskWorkItem task) {
+            if (task.continuation_pc == task.param) return task_complete();
+            return task_pause(task.continuation_pc + 1u, 0u, task.continuation_pc + 1u);
+        }",
+    ),
+    // Pauses on the timeline that its parameter names.
+    (
+        "pause_on",
+        "Turn pause_on(TaskWorkItem task) {
+            if (task.continuation_pc == 1u) return task_complete();
+            return task_pause_on(task.param, 1u, 0u, 1u);
+        }",
+    ),
+];
+const COUNT: u32 = 0;
+const FOLLOW: u32 = 1;
+const PAUSE_ON: u32 = 2;
+
+fn small() -> RuntimeOptions {
+    RuntimeOptions { capacity: 1024, ..RuntimeOptions::default() }
+}
+
+struct Bench {
+    // Dropped in this order.
+    runtime: Runtime,
+    counts: Arc<Buffer>,
+    output: BufferHandle,
+    device: Checked,
+}
+
+fn bench(options: RuntimeOptions) -> Bench {
+    bench_on(device(), options)
+}
+
+fn bench_on(device: Checked, options: RuntimeOptions) -> Bench {
+    let runtime = device.runtime(&lane_program(&OPS), options);
+    let counts = device.report(1024);
+    let output = runtime.register_buffer(0, &counts, 0..4096).unwrap();
+    Bench { runtime, counts, output, device }
+}
+
+impl Bench {
+    fn semaphore(&self, initial: u64) -> Arc<Timeline> {
+        Arc::new(Timeline::new(&self.device.device, "engine", initial).unwrap())
+    }
+
+    /// A task that counts in word `n` once the epoch is reached.
+    fn waiter(&self, n: u32, timeline: TimelineId, epoch: u32) -> TaskWorkItem {
+        Task::new(COUNT).output(self.output).param(n).id(n).paused_until(timeline, epoch).item()
+    }
+
+    fn submit(&self, tasks: &[TaskWorkItem]) -> Vec<SubmissionId> {
+        let accepted = self.runtime.submit_batch(tasks).unwrap();
+        assert_eq!(accepted.count(), tasks.len());
+        accepted.ids().collect()
+    }
+
+    /// Waits for the ends of so many tasks.
+    fn ends(&self, count: usize) -> Vec<Completion> {
+        let mut ends = Vec::new();
+        while ends.len() < count {
+            assert!(self.runtime.completions(&mut ends, usize::MAX, LONG).unwrap() > 0, "{} of {count}", ends.len());
+        }
+        ends
+    }
+
+    /// Waits until so many tasks have ended, with no call to the runtime.
+    fn counted(&self, n: u32, count: u32) {
+        let start = Instant::now();
+        while word(&self.counts, n) < count {
+            assert!(start.elapsed() < LONG, "{} of {count}", word(&self.counts, n));
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        assert_eq!(word(&self.counts, n), count);
+    }
+
+    /// Waits until no slice runs and no thread of the runtime's launches one.
+    fn parked(&self) {
+        let start = Instant::now();
+        let mut before = None;
+        while before != Some(self.runtime.stats().slices) {
+            assert!(start.elapsed() < LONG, "slices go on and on");
+            before = Some(self.runtime.stats().slices);
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+#[test]
+fn a_task_resumes_whoever_signals_the_semaphore_and_whether_slices_run_or_not() {
+    let bench = bench(small());
+    let semaphore = bench.semaphore(0);
+    let timeline = bench.runtime.register_timeline(&semaphore, Signaller::Anyone).unwrap();
+    let mut epoch = 0;
+    let mut queues: Vec<Option<Engine>> = vec![None];
+    queues.extend(
+        Queue::all(&bench.device.device).into_iter().map(|queue| Some(Engine::new(&bench.device.device, queue))),
+    );
+    for parked in [false, true] {
+        for engine in &queues {
+            bench.submit(&[bench.waiter(7, timeline, epoch + 1)]);
+            if parked {
+                bench.parked();
+            }
+            epoch += 1;
+            match engine {
+                None => semaphore.signal(epoch.into()).unwrap(),
+                Some(engine) => engine.signal(&semaphore, epoch.into()),
+            }
+            bench.counted(7, epoch);
+        }
+    }
+    assert_eq!(bench.runtime.epoch(timeline), Ok(epoch.into()));
+    assert!(semaphore.wait(epoch.into(), LONG).unwrap());
+}
+
+#[test]
+fn each_of_many_waiters_resumes_at_its_own_epoch_and_not_before() {
+    let bench = bench(small());
+    let semaphore = bench.semaphore(0);
+    let timeline = bench.runtime.register_timeline(&semaphore, Signaller::Anyone).unwrap();
+    let tasks: Vec<_> = (0..600).map(|n| bench.waiter(n, timeline, n + 1)).collect();
+    bench.submit(&tasks);
+    // One step, a step over many, and one past all of them.
+    let mut ended = 0;
+    for epoch in [1u32, 2, 300, 301, 10_000] {
+        semaphore.signal(epoch.into()).unwrap();
+        let reached = epoch.min(600) as usize;
+        let mut ends = bench.ends(reached - ended);
+        ends.sort_by_key(|end| end.task_id);
+        let ids: Vec<u32> = ends.iter().map(|end| end.task_id).collect();
+        assert_eq!(ids, (ended as u32..reached as u32).collect::<Vec<_>>());
+        ended = reached;
+    }
+    assert_eq!(words(&bench.counts)[..600], [1; 600]);
+}
+
+#[test]
+fn two_hundred_timelines_do_not_mistake_one_another() {
+    let bench = bench(small());
+    let semaphores: Vec<_> = (0..200).map(|_| bench.semaphore(0)).collect();
+    let signaller = |n: usize| [Signaller::Anyone, Signaller::Runtime, Signaller::Recorded][n % 3];
+    let register = |(n, semaphore)| bench.runtime.register_timeline(semaphore, signaller(n)).unwrap();
+    let timelines: Vec<_> = semaphores.iter().enumerate().map(register).collect();
+    for round in 1..4u32 {
+        let tasks: Vec<_> = (0..).zip(&timelines).map(|(n, timeline)| bench.waiter(n, *timeline, round)).collect();
+        bench.submit(&tasks);
+        // Half of them, from both ends; then the rest.
+        for half in [0, 1] {
+            for n in (half..200).step_by(2) {
+                let n = if round == 2 { 199 - n } else { n };
+                match signaller(n) {
+                    Signaller::Runtime => bench.runtime.signal(timelines[n], round.into()).unwrap(),
+                    _ => semaphores[n].signal(round.into()).unwrap(),
+                }
+            }
+            bench.ends(100);
+            let signalled = words(&bench.counts)[..200].iter().filter(|count| **count == round).count();
+            assert_eq!(signalled, 100 * (half + 1));
+        }
+    }
+    assert!(semaphores.iter().all(|semaphore| semaphore.value() == Ok(3)), "`signal` moves the semaphore too");
+}
+
+#[test]
+fn epochs_go_past_32_bits_and_jump_by_more_than_half_of_them() {
+    let bench = bench(small());
+    let start = (1u64 << 32) - 2;
+    let semaphore = bench.semaphore(start);
+    let registered = bench.runtime.register_timeline(&semaphore, Signaller::Anyone).unwrap();
+    let plain = bench.runtime.create_timeline().unwrap();
+    bench.runtime.signal(plain, start).unwrap();
+    let epochs = [start + 1, start + 3, start + (1 << 31), start + (1 << 31) + 5, start + (5 << 31)];
+    for (count, epoch) in (0..).zip(epochs) {
+        // 32 bits mean the nearest epoch, so who waits for a farther one says so when it is near.
+        let nearest = epoch.min(semaphore.value().unwrap() + (1 << 31) - 1) as u32;
+        bench.submit(&[bench.waiter(0, registered, nearest), bench.waiter(1, plain, nearest)]);
+        bench.parked();
+        assert_eq!(words(&bench.counts)[..2], [count; 2]);
+        semaphore.signal(epoch).unwrap();
+        bench.runtime.signal(plain, epoch).unwrap();
+        bench.ends(2);
+        // What has passed already, by up to half of the 32 bits.
+        bench.submit(&[bench.waiter(2, registered, (epoch - (1 << 31)) as u32), bench.waiter(2, plain, epoch as u32)]);
+        bench.ends(2);
+    }
+    assert_eq!(words(&bench.counts)[..3], [5, 5, 10]);
+    assert!(matches!(bench.runtime.signal(plain, 5), Err(BackendError::EpochWentBack { value: 5, .. })));
+    assert!(matches!(bench.runtime.signal(registered, 5), Err(BackendError::EpochWentBack { value: 5, .. })));
+}
+
+#[test]
+fn a_million_tasks_wait_for_one_epoch() {
+    let bench = bench(RuntimeOptions { capacity: 1 << 20, ..small() });
+    let timeline = bench.runtime.create_timeline().unwrap();
+    let tasks = vec![bench.waiter(3, timeline, 1); 1 << 20];
+    let mut rest = &tasks[..];
+    while !rest.is_empty() {
+        rest = &rest[bench.runtime.submit_batch(rest).unwrap().count()..];
+        bench.runtime.poll().unwrap();
+    }
+    bench.parked();
+    assert_eq!(word(&bench.counts, 3), 0);
+    bench.runtime.signal(timeline, 1).unwrap();
+    bench.ends(1 << 20);
+    assert_eq!(word(&bench.counts, 3), 1 << 20);
+}
+
+#[test]
+fn a_pause_that_races_with_its_signal_is_never_left_behind() {
+    const TASKS: u32 = 500;
+    const EPOCHS: u32 = 2000;
+    let bench = bench(small());
+    let tasks: Vec<_> = (0..TASKS).map(|id| Task::new(FOLLOW).param(EPOCHS).id(id).item()).collect();
+    bench.submit(&tasks);
+    let mut ends = Vec::new();
+    let mut epoch = 0;
+    // Signals come while tasks pause for them, since nobody waits for the last epoch's tasks.
+    while ends.len() < TASKS as usize {
+        epoch = (epoch + 1).min(EPOCHS);
+        bench.runtime.signal(0, epoch.into()).unwrap();
+        let patience = if epoch == EPOCHS { LONG } else { Duration::ZERO };
+        let more = bench.runtime.completions(&mut ends, usize::MAX, patience).unwrap();
+        assert!(more > 0 || epoch < EPOCHS, "{} of {TASKS} went on; {:?}", ends.len(), bench.runtime.stats());
+    }
+    bench.runtime.snapshot(LONG).unwrap(); // whereby the slice ends, which tells its counts
+    let stats = bench.runtime.stats();
+    // What a slice that the driver cut had counted is not known.
+    assert!(stats.recoveries > 0 || (stats.pauses, stats.resumes) == (1_000_000, 1_000_000), "{stats:?}");
+}
+
+#[test]
+fn an_epoch_that_a_submission_writes_resumes_tasks() {
+    let bench = bench(small());
+    let live = bench.runtime.residency().is_live();
+    for (n, queue) in (0..).zip(Queue::all(&bench.device.device)) {
+        let engine = Engine::new(&bench.device.device, queue);
+        // The second begins below 2^32 and ends above.
+        for start in [0, (1 << 32) - 3] {
+            let semaphore = bench.semaphore(start);
+            let timeline = bench.runtime.register_timeline(&semaphore, Signaller::Recorded).unwrap();
+            assert_eq!(bench.runtime.carrier(timeline) == Ok(Carrier::Recorded), live);
+            for epoch in start + 1..start + 6 {
+                bench.submit(&[bench.waiter(n, timeline, epoch as u32)]);
+                engine.submit(None, Some((&semaphore, epoch)), |commands| {
+                    // SAFETY: the command buffer records, for a family of the device, and is waited for below.
+                    unsafe { bench.runtime.record_signal(commands, timeline, epoch) }.unwrap();
+                });
+                bench.ends(1);
+                assert!(semaphore.wait(epoch, LONG).unwrap());
+            }
+            bench.runtime.close_timeline(timeline).unwrap();
+        }
+        assert_eq!(word(&bench.counts, n), 10);
+    }
+}
+
+#[test]
+fn a_promised_epoch_resumes_tasks() {
+    let bench = bench(small());
+    let semaphore = bench.semaphore(0);
+    let timeline = bench.runtime.register_timeline(&semaphore, Signaller::Promised).unwrap();
+    let engine = Engine::new(&bench.device.device, Queue::Slices);
+    for epoch in 1..100u64 {
+        bench.submit(&[bench.waiter(0, timeline, epoch as u32)]);
+        engine.signal(&semaphore, epoch);
+        // One in four nobody promises: it is seen all the same.
+        if !epoch.is_multiple_of(4) {
+            bench.runtime.promise(timeline, epoch).unwrap();
+        }
+        bench.ends(1);
+    }
+    assert!(semaphore.wait(99, LONG).unwrap());
+}
+
+#[test]
+fn a_call_for_another_carrier_is_refused_by_name() {
+    let bench = bench(small());
+    let plain = bench.runtime.create_timeline().unwrap();
+    let engine = Engine::new(&bench.device.device, Queue::Slices);
+    let wrong = |result: Result<(), BackendError>, name| match result {
+        Err(BackendError::WrongCarrier { timeline, call, .. }) => assert_eq!((timeline, call), (plain, name)),
+        other => panic!("{other:?}"),
+    };
+    wrong(bench.runtime.promise(plain, 1), "promise");
+    let done = bench.semaphore(0);
+    engine.submit(None, Some((&done, 1)), |commands| {
+        // SAFETY: the command buffer records, for a family of the device.
+        wrong(unsafe { bench.runtime.record_signal(commands, plain, 1) }, "record_signal");
+    });
+    assert!(done.wait(1, LONG).unwrap());
+}
+
+#[test]
+fn a_closed_timeline_faults_whoever_waits_for_it_and_whoever_would() {
+    let bench = bench(small());
+    let (closed, lost, other) = (bench.semaphore(0), bench.semaphore(0), bench.runtime.create_timeline().unwrap());
+    let closed = bench.runtime.register_timeline(&closed, Signaller::Anyone).unwrap();
+    let lost = bench.runtime.register_timeline(&lost, Signaller::Anyone).unwrap();
+    let mut tasks: Vec<_> = (0..300).map(|n| bench.waiter(n, [closed, lost, other][n as usize % 3], n + 1)).collect();
+    bench.submit(&tasks);
+    bench.runtime.snapshot(LONG).unwrap(); // whereby all of them hang in lists
+    bench.runtime.close_timeline(closed).unwrap();
+    bench.runtime.lose_timeline(lost).unwrap();
+    for end in bench.ends(200) {
+        let code = [TASK_FAULT_TIMELINE_CLOSED, TASK_FAULT_TIMELINE_LOST][end.task_id as usize % 3];
+        assert_eq!(end.outcome, Outcome::Faulted(code));
+    }
+    let refused = bench.runtime.submit_batch(&tasks[..1]).unwrap_err();
+    let problem = TaskProblem::ClosedTimeline { timeline: closed };
+    assert_eq!(refused, BackendError::Refused { index: 0, problem });
+    assert_eq!(bench.runtime.signal(closed, 1), Err(BackendError::ClosedTimeline { timeline: closed }));
+    // Whom the host does not stop, the device does.
+    tasks.truncate(1);
+    tasks.push(Task::new(PAUSE_ON).param(closed.word()).item());
+    assert_eq!(bench.runtime.submit_batch_unchecked(&tasks).unwrap().count(), 2);
+    for end in bench.ends(2) {
+        assert_eq!(end.outcome, Outcome::Faulted(TASK_FAULT_TIMELINE_CLOSED));
+    }
+    bench.runtime.signal(other, 300).unwrap();
+    bench.ends(100);
+}
+
+#[test]
+fn a_timeline_that_takes_over_an_index_begins_anew_and_is_not_mistaken_for_its_predecessor() {
+    let bench = bench(small());
+    let semaphore = bench.semaphore(0);
+    let mut former = Vec::new();
+    // More than there are indices, so that each is used again.
+    for n in 0..300u32 {
+        let timeline = bench.runtime.register_timeline(&semaphore, Signaller::Runtime).unwrap();
+        let epoch = u64::from(n) + 1;
+        bench.submit(&[bench.waiter(n, timeline, epoch as u32)]);
+        bench.runtime.signal(timeline, epoch).unwrap();
+        bench.ends(1);
+        assert_eq!(word(&bench.counts, n), 1);
+        bench.runtime.close_timeline(timeline).unwrap();
+        bench.runtime.snapshot(LONG).unwrap(); // whereby a slice ends that has looked after it
+        former.push(timeline);
+    }
+    let heir = bench.runtime.create_timeline().unwrap();
+    assert!(heir.generation() > 0 && former.iter().any(|timeline| timeline.index() == heir.index()));
+    let stale = former.iter().find(|timeline| timeline.index() == heir.index()).unwrap();
+    bench.submit(&[
+        Task::new(PAUSE_ON).param(stale.word()).id(1).item(),
+        Task::new(PAUSE_ON).param(heir.word()).id(2).item(),
+    ]);
+    let end = bench.ends(1)[0];
+    assert_eq!((end.task_id, end.outcome), (1, Outcome::Faulted(TASK_FAULT_TIMELINE_CLOSED)));
+    bench.runtime.signal(heir, 1).unwrap();
+    assert_eq!(bench.ends(1)[0].outcome, Outcome::Done);
+}
+
+#[test]
+fn cancelled_tasks_end_where_they_wait_and_others_do_not_notice() {
+    let bench = bench(small());
+    let timeline = bench.runtime.create_timeline().unwrap();
+    let tasks: Vec<_> = (0..500).map(|n| bench.waiter(n, timeline, 1 + n % 7)).collect();
+    let ids = bench.submit(&tasks);
+    bench.runtime.snapshot(LONG).unwrap(); // whereby all of them hang in lists
+    assert_eq!(bench.runtime.cancel(ids.iter().copied().step_by(5)), Ok(100));
+    for end in bench.ends(100) {
+        assert_eq!((end.outcome, end.task_id % 5), (Outcome::Faulted(TASK_FAULT_CANCELLED), 0));
+    }
+    assert_eq!(bench.runtime.cancel(ids.iter().copied().step_by(5)), Ok(0), "they have ended");
+    // Their slots go to others, whom nobody has cancelled.
+    let heirs: Vec<_> = (500..600).map(|n| bench.waiter(n, timeline, 1)).collect();
+    bench.submit(&heirs);
+    bench.runtime.signal(timeline, 7).unwrap();
+    assert!(bench.ends(500).iter().all(|end| end.outcome == Outcome::Done));
+    let mut handle = bench.runtime.submit(bench.waiter(0, timeline, 8)).unwrap();
+    handle.cancel().unwrap();
+    assert_eq!(handle.wait(LONG).unwrap().outcome, Outcome::Faulted(TASK_FAULT_CANCELLED));
+    handle.cancel().unwrap();
+}
+
+#[test]
+fn a_cancel_that_races_with_the_signal_ends_each_task_once_either_way() {
+    let bench = bench(small());
+    for round in 1..200u32 {
+        let tasks: Vec<_> = (0..50).map(|n| bench.waiter(n, TimelineId::DEFAULT, round)).collect();
+        let ids = bench.submit(&tasks);
+        let runtime = bench.runtime.clone();
+        let signaller = std::thread::spawn(move || runtime.signal(0, round.into()).unwrap());
+        bench.runtime.cancel(ids).unwrap();
+        signaller.join().unwrap();
+        bench.ends(50);
+    }
+    assert_eq!(bench.runtime.unfinished(), []);
+}
+
+#[test]
+fn nothing_runs_while_tasks_only_wait_and_no_wait_is_hopeless_while_others_may_signal() {
+    let bench = bench(small());
+    bench.submit(&[bench.waiter(0, TimelineId::DEFAULT, 1)]);
+    assert_eq!(bench.runtime.drain(LONG), Err(BackendError::Stalled { paused: 1 }));
+    let semaphore = bench.semaphore(0);
+    let timeline = bench.runtime.register_timeline(&semaphore, Signaller::Anyone).unwrap();
+    bench.submit(&[bench.waiter(1, timeline, 1)]);
+    bench.parked();
+    let waits = bench.runtime.drain(Duration::from_millis(100));
+    assert!(matches!(waits, Err(BackendError::Timeout { .. })), "{waits:?}");
+    bench.runtime.signal(0, 1).unwrap();
+    semaphore.signal(1).unwrap();
+    bench.runtime.drain(LONG).unwrap();
+}
+
+/// Under the validation layer the runtime's thread polls instead, so this runs without it, in a process of its own.
+#[test]
+fn a_parked_runtime_sleeps_on_the_semaphores_and_wakes_for_whoever_comes() {
+    const CHILD: &str = "TASKRING_TEST_PARKED";
+    if std::env::var_os(CHILD).is_none() {
+        let name = "a_parked_runtime_sleeps_on_the_semaphores_and_wakes_for_whoever_comes";
+        let mut child = Command::new(std::env::current_exe().unwrap());
+        let output =
+            child.args([name, "--exact", "--nocapture"]).env(CHILD, "1").env("TASKRING_VALIDATION", "0").output();
+        let output = output.unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        return;
+    }
+    let bench = bench_on(Checked { device: Device::new(DeviceOptions::default()).unwrap() }, small());
+    assert!(!bench.device.device.is_validated());
+    let semaphores = [bench.semaphore(0), bench.semaphore(0)];
+    let timelines = [0, 1].map(|n| bench.runtime.register_timeline(&semaphores[n], Signaller::Anyone).unwrap());
+    let engine = Engine::new(&bench.device.device, Queue::Slices);
+    for epoch in 1..20u32 {
+        let sleeper = bench.waiter(3, timelines[1], 1000);
+        bench.submit(&[bench.waiter(0, timelines[0], epoch), bench.waiter(1, timelines[1], epoch), sleeper]);
+        bench.parked();
+        semaphores[0].signal(epoch.into()).unwrap();
+        bench.counted(0, epoch);
+        bench.parked();
+        engine.signal(&semaphores[1], epoch.into());
+        bench.counted(1, epoch);
+        bench.parked();
+        bench.submit(&[Task::new(COUNT).output(bench.output).param(2).item()]);
+        bench.counted(2, epoch);
+    }
+    assert_eq!(word(&bench.counts, 3), 0);
+    bench.parked();
+}
+
+#[test]
+fn dropping_a_runtime_whose_tasks_wait_for_an_engine_is_bounded_and_lets_go_of_its_semaphores() {
+    let device = device();
+    let semaphore = Arc::new(Timeline::new(&device.device, "engine", 0).unwrap());
+    for signaller in [Signaller::Anyone, Signaller::Recorded, Signaller::Promised, Signaller::Runtime] {
+        let runtime = device.runtime(&lane_program(&OPS), small());
+        let timeline = runtime.register_timeline(&semaphore, signaller).unwrap();
+        let task = Task::new(FOLLOW).paused_until(timeline, 1).item();
+        runtime.submit_batch(&[task; 100]).unwrap();
+        runtime.poll().unwrap();
+        drop(runtime);
+        assert_eq!(Arc::strong_count(&semaphore), 1);
+    }
+    semaphore.signal(1).unwrap();
+}
