@@ -51,11 +51,23 @@ bool tr_wake_timeline(uint timeline) {
 
     if (subgroupElect()) {
         tr_store(tr_push.control, word, epoch.x);
+        tr_release(); // pairs with the tr_acquire between the loads in tr_woken
         tr_store(tr_push.control, word + 1u, epoch.y);
         tr_release(); // pairs with the tr_acquire of the next worker that finds `busy` at 0
         tr_store(tr_push.control, word + 2u, 0u);
     }
     return true;
+}
+
+// Up to which epoch a timeline's waiters have been woken. It may be torn if a worker is just at it: the high half is then no newer than the
+// low one, and since epochs only grow, a pair that equals the epoch is whole.
+uvec2 tr_woken(uint timeline) {
+    uint word = tr_wake_word(timeline);
+    uvec2 woken;
+    woken.y = tr_load(tr_push.control, word + 1u);
+    tr_acquire(); // pairs with the tr_release between the stores in tr_wake_timeline
+    woken.x = tr_load(tr_push.control, word);
+    return woken;
 }
 
 uint tr_heard; // how often an epoch had changed when this worker last saw every timeline's waiters woken
@@ -84,9 +96,7 @@ bool tr_wake(TrNews news) {
         bool behind = false;
         if (own < timelines) {
             uvec2 epoch;
-            uint word = tr_wake_word(own);
-            uvec2 woken = uvec2(tr_load(tr_push.control, word), tr_load(tr_push.control, word + 1u));
-            behind = !tr_epoch(own, epoch) || epoch != woken || tr_load(tr_push.control, word + 3u) != 0u;
+            behind = !tr_epoch(own, epoch) || epoch != tr_woken(own) || tr_load(tr_push.control, tr_wake_word(own) + 3u) != 0u;
         }
         for (;;) {
             uvec4 candidates = subgroupBallot(behind);

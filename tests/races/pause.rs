@@ -153,7 +153,7 @@ impl Timeline {
     }
 
     /// High before low, against the order of the stores, and fenced from it: a high word from one store with a low one from an earlier store would
-    /// look like an epoch to which nobody woke anyone. `tr_wake` loads the low word first, and neither it nor its writer has the fence.
+    /// look like an epoch to which nobody woke anyone. `tr_woken`.
     fn read_woken(&self) -> u64 {
         let [lo, hi] = &self.woken;
         let low_first = (self.setting.wrong == WokenUnordered).then(|| lo.load());
