@@ -21,7 +21,16 @@ const CAPACITY_LOG2: u32 = 8;
 #[derive(Clone, Debug)]
 enum Step {
     Submit(Vec<TaskWorkItem>),
-    Signal { timeline: u8, by: u32 },
+    Signal {
+        timeline: u8,
+        by: u32,
+    },
+    /// One in so many of the tasks that have not ended.
+    Cancel {
+        one_in: usize,
+    },
+    /// Timeline 1, for good.
+    Close,
     Slice,
 }
 
@@ -51,7 +60,9 @@ fn task(pauses: bool) -> impl Strategy<Value = TaskWorkItem> {
 fn steps(pauses: bool) -> impl Strategy<Value = Vec<Step>> {
     let submit = prop::collection::vec(task(pauses), 1..60).prop_map(Step::Submit);
     let signal = (0..2u8, 1..40u32).prop_map(|(timeline, by)| Step::Signal { timeline, by });
-    prop::collection::vec(prop_oneof![3 => submit, 2 => signal, 4 => Just(Step::Slice)], 1..25)
+    let cancel = (1..20usize).prop_map(|one_in| Step::Cancel { one_in });
+    let step = prop_oneof![12 => submit, 8 => signal, 3 => cancel, 1 => Just(Step::Close), 16 => Just(Step::Slice)];
+    prop::collection::vec(step, 1..25)
 }
 
 /// Everything that a completion says, in the order of completions.
@@ -97,6 +108,8 @@ fn agree(
     });
     let mut free: Vec<u32> = (0..1 << CAPACITY_LOG2).rev().collect();
     let mut epochs = [0u64; 2];
+    let mut closed = false;
+    let mut in_flight: Vec<(SubmissionId, u32)> = Vec::new();
     let (mut told_device, mut told_model) = (Vec::new(), Vec::new());
 
     let ending = [Step::Signal { timeline: 0, by: 1 << 20 }, Step::Signal { timeline: 1, by: 1 << 20 }];
@@ -104,12 +117,27 @@ fn agree(
     for step in steps.iter().cloned().chain(ending) {
         match step {
             Step::Submit(tasks) => {
-                let accepted = runtime.submit_batch_unchecked(&tasks).unwrap().count();
-                prop_assert_eq!(accepted, free.len().min(tasks.len()), "both have the same room");
-                for item in &tasks[..accepted] {
-                    model.publish(free.pop().unwrap(), *item);
+                let accepted = runtime.submit_batch_unchecked(&tasks).unwrap();
+                prop_assert_eq!(accepted.count(), free.len().min(tasks.len()), "both have the same room");
+                for (item, id) in tasks.iter().zip(accepted.ids()) {
+                    let slot = free.pop().unwrap();
+                    in_flight.push((id, slot));
+                    model.publish(slot, *item);
                 }
             }
+            Step::Cancel { one_in } => {
+                let chosen = in_flight.iter().step_by(one_in);
+                let count = runtime.cancel(chosen.clone().map(|(id, _)| *id)).unwrap();
+                prop_assert_eq!(count, in_flight.len().div_ceil(one_in));
+                chosen.for_each(|(_, slot)| model.cancel(*slot));
+            }
+            Step::Close if closed => {}
+            Step::Close => {
+                closed = true;
+                runtime.close_timeline(1).unwrap();
+                model.close(1, TASK_FAULT_TIMELINE_CLOSED);
+            }
+            Step::Signal { timeline: 1, .. } if closed => {}
             Step::Signal { timeline, by } => {
                 epochs[usize::from(timeline)] += u64::from(by);
                 runtime.signal(timeline, epochs[usize::from(timeline)]).unwrap();
@@ -124,6 +152,7 @@ fn agree(
                 let exit = model.run_slice(turn_budget, 1, &mut script::turn, &|_, handle| handle == 0);
                 for completion in model.completions() {
                     free.push(completion.ticket);
+                    in_flight.retain(|(_, slot)| *slot != completion.ticket);
                     told_model.push(told_by_model(&completion.item));
                 }
                 told_device.extend(ended.iter().map(told));
