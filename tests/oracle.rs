@@ -134,8 +134,8 @@ fn agree(
             Step::Close if closed => {}
             Step::Close => {
                 closed = true;
-                runtime.close_timeline(1).unwrap();
-                model.close(1, TASK_FAULT_TIMELINE_CLOSED);
+                runtime.lose_timeline(1).unwrap();
+                model.close(1, TASK_FAULT_TIMELINE_LOST);
             }
             Step::Signal { timeline: 1, .. } if closed => {}
             Step::Signal { timeline, by } => {
