@@ -429,7 +429,8 @@ fn nothing_runs_while_tasks_only_wait_and_no_wait_is_hopeless_while_others_may_s
     bench.runtime.drain(LONG).unwrap();
 }
 
-/// Under the validation layer the runtime's thread polls instead, so this runs without it, in a process of its own.
+/// Under the validation layer the runtime's thread looks every other millisecond instead, so this runs without it, in a process of its own. (On CPU
+/// drivers it looks all the same.)
 #[test]
 fn a_parked_runtime_sleeps_on_the_semaphores_and_wakes_for_whoever_comes() {
     const CHILD: &str = "TASKRING_TEST_PARKED";

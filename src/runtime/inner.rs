@@ -234,8 +234,9 @@ impl Inner {
         };
         if awaited.is_empty() {
             Ok(self.alarm.sleep(None))
-        } else if self.device.is_validated() {
+        } else if self.device.is_validated() || self.device.is_cpu() {
             // The layer (1.3.239) now and then loses a signal that one thread of the host gives while another waits, and stalls that for ten seconds.
+            // Mesa's CPU driver waits for any of several semaphores by looking at them again and again, with all of a core.
             Ok(self.alarm.sleep(Some(NAP)))
         } else {
             self.alarm.sleep_or(&self.device, &awaited)

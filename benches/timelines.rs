@@ -1,0 +1,319 @@
+//! How soon tasks resume, beside the raw wires in the same run: a kernel that does nothing but answer a word that is written in the same way.
+//!
+//! `cargo bench --features shaderc --bench timelines`. Measures, and asserts only that nothing was lost.
+
+mod common;
+#[path = "common/wire.rs"]
+mod wire;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use common::{LONG, Latency, latency};
+use taskring::{
+    BackendError, Buffer, BufferDesc, BufferHandle, Carrier, Device, DeviceOptions, MemoryKind, Program, Runtime,
+    RuntimeOptions, Signaller, Task, Timeline, TimelineId, Width, vk,
+};
+use wire::{Queue, Sender, Wire};
+
+const CLOCKS_RISE: Duration = Duration::from_millis(500);
+const QUEUES: [Queue; 3] = [Queue::Slices, Queue::Other, Queue::Transfer];
+const NOTHING: u32 = 0;
+const TOLL: u32 = 1;
+
+fn main() -> Result<(), BackendError> {
+    let device = Device::new(DeviceOptions::default())?;
+    println!("device: {}", device.description());
+    let program = Program::builder()
+        .op("nothing", "Turn nothing(TaskWorkItem task) { return task_complete(); }", Width::Lane)
+        // The last of so many to resume says so to the host.
+        .op(
+            "toll",
+            "Turn toll(TaskWorkItem task) {
+                uint before = buffer_atomic_add(task_input(task), 0u, 1u);
+                if ((before + 1u) % task.param == 0u) buffer_store(task_output(task), 0u, (before + 1u) / task.param);
+                return task_complete();
+            }",
+            Width::Lane,
+        )
+        .build()?;
+    let samples = if device.is_cpu() { 200 } else { 3_000 };
+    println!("\n{:<66} p50 us    p99 us", "from the signal to its answer seen by the host");
+    let raw = wires(&device, samples)?;
+    resumes(&device, &program, samples, raw)?;
+    parked(&device, &program, samples / 20)?;
+    many(&device, &program)
+}
+
+fn line(what: &str, latency: Option<Latency>) {
+    match latency {
+        Some(latency) => println!("  {what:<64} {:>7.2}   {:>7.2}", latency.p50, latency.p99),
+        None => println!("  {what:<64} not measured: no answer came"),
+    }
+}
+
+/// Percentiles of what `sample` gives once the clocks have risen; `None` if it ever gives nothing.
+fn sampled(
+    count: usize,
+    mut sample: impl FnMut() -> Result<Option<Duration>, BackendError>,
+) -> Result<Option<Latency>, BackendError> {
+    let (began, mut samples) = (Instant::now(), Vec::new());
+    while samples.len() < count {
+        let Some(time) = sample()? else { return Ok(None) };
+        if began.elapsed() > CLOCKS_RISE {
+            samples.push(time);
+        }
+    }
+    Ok(Some(latency(samples)))
+}
+
+/// The raw wires. Gives the first, the host's own write.
+fn wires(device: &Device, count: usize) -> Result<Option<Latency>, BackendError> {
+    let mut wire = Wire::new(device)?;
+    let host = sampled(count, || wire.ask(|wire, number| wire.write(number)))?;
+    line("raw: the host writes the word", host);
+    for queue in QUEUES {
+        let Some(mut sender) = Sender::new(device, queue)? else { continue };
+        // On the kernel's own queue nothing is seen before its end.
+        if queue == Queue::Slices {
+            continue;
+        }
+        let fill = |commands, buffer, number| {
+            // SAFETY: the command buffer is recording, and the buffer lives as long as the wire.
+            unsafe { device.raw().cmd_fill_buffer(commands, buffer, 0, 4, number) };
+        };
+        let fills = sampled(count, || {
+            wire.ask(|wire, number| sender.submit(None, None, |commands| fill(commands, wire.asked(), number)))
+        })?;
+        line(&format!("raw: a submission on the {} fills the word", queue.name()), fills);
+
+        let semaphore = Timeline::new(device, "raw", 0)?;
+        let mut value = 0;
+        let relayed = sampled(count, || {
+            value += 1;
+            wire.ask(|wire, number| {
+                sender.submit(None, Some((&semaphore, value)), |_| ())?;
+                let start = Instant::now();
+                while semaphore.value()? < value && start.elapsed() < LONG {
+                    std::hint::spin_loop();
+                }
+                wire.write(number)
+            })
+        })?;
+        line(&format!("raw: the {} signals, a thread polls and writes the word", queue.name()), relayed);
+
+        for signalling in [None, Some(Queue::Other), Some(Queue::Transfer)] {
+            let semaphore = Timeline::new(device, "raw", 0)?;
+            let mut other = match signalling {
+                Some(other) if other == queue => continue,
+                None => None,
+                Some(other) => match Sender::new(device, other)? {
+                    None => continue,
+                    sender => sender,
+                },
+            };
+            let mut value = 0;
+            let carried = sampled(count, || {
+                value += 1;
+                // The wait is pending before the clock starts.
+                let asked = wire.asked();
+                wire.ask_prepared(
+                    |number| sender.submit(Some((&semaphore, value)), None, |commands| fill(commands, asked, number)),
+                    || match &mut other {
+                        None => semaphore.signal(value),
+                        Some(other) => other.submit(None, Some((&semaphore, value)), |_| ()),
+                    },
+                )
+            })?;
+            let who = signalling.map_or("the host", Queue::name);
+            line(&format!("raw: {who} signals, a submission waits on the {} and fills", queue.name()), carried);
+        }
+    }
+    Ok(host)
+}
+
+struct Bench {
+    // Dropped in this order.
+    runtime: Runtime,
+    tolled: Arc<Buffer>,
+    input: BufferHandle,
+    output: BufferHandle,
+}
+
+impl Bench {
+    fn new(device: &Device, program: &Program, options: RuntimeOptions) -> Result<Self, BackendError> {
+        let runtime = Runtime::new(device, program, options)?;
+        let usage = vk::BufferUsageFlags::empty();
+        let buffer =
+            |name, kind| device.allocate(BufferDesc { name, bytes: 256, kind, usage, shared: false }).map(Arc::new);
+        let (counter, tolled) = (buffer("counter", MemoryKind::Mailbox)?, buffer("tolled", MemoryKind::Report)?);
+        let input = runtime.register_buffer(0, &counter, 0..256)?;
+        let output = runtime.register_buffer(0, &tolled, 0..256)?;
+        Ok(Self { runtime, tolled, input, output })
+    }
+
+    fn tolled(&self) -> Result<u32, BackendError> {
+        self.tolled.mapped().ok_or(BackendError::Stopped)?.load(0, Relaxed)
+    }
+
+    /// How long from `signal` to the completion of a task that waits for the epoch in a running slice.
+    fn resume(
+        &self,
+        timeline: TimelineId,
+        epoch: u64,
+        signal: impl FnOnce() -> Result<(), BackendError>,
+    ) -> Result<Option<Duration>, BackendError> {
+        let mut task = self.runtime.submit(Task::new(NOTHING).paused_until(timeline, epoch as u32))?;
+        // One that runs shows that the slice does, and that the first one has been read.
+        self.runtime.submit(Task::new(NOTHING))?.wait(LONG)?;
+        let start = Instant::now();
+        signal()?;
+        task.wait(LONG)?;
+        Ok(Some(start.elapsed()))
+    }
+}
+
+fn resumes(device: &Device, program: &Program, count: usize, raw: Option<Latency>) -> Result<(), BackendError> {
+    let bench = Bench::new(device, program, RuntimeOptions::default())?;
+    let runtime = &bench.runtime;
+    println!("  taskring, {} mode:", if runtime.residency().is_live() { "live" } else { "boundary" });
+    let plain = runtime.create_timeline()?;
+    let mut epoch = 0;
+    let ours = sampled(count, || {
+        epoch += 1;
+        bench.resume(plain, epoch, || runtime.signal(plain, epoch))
+    })?;
+    line("`signal`, no semaphore", ours);
+    if let (Some(ours), Some(raw)) = (ours, raw) {
+        println!("    p50 / raw p50 = {:.2}", ours.p50 / raw.p50);
+    }
+    let semaphore = Arc::new(Timeline::new(device, "ours", 0)?);
+    let own = runtime.register_timeline(&semaphore, Signaller::Runtime)?;
+    let mut epoch = 0;
+    let signalled = sampled(count, || {
+        epoch += 1;
+        bench.resume(own, epoch, || runtime.signal(own, epoch))
+    })?;
+    line("`signal`, which signals a semaphore too", signalled);
+    for queue in QUEUES {
+        let Some(mut sender) = Sender::new(device, queue)? else { continue };
+        for signaller in [Signaller::Recorded, Signaller::Promised, Signaller::Anyone] {
+            if queue == Queue::Slices && signaller != Signaller::Anyone {
+                continue;
+            }
+            let semaphore = Arc::new(Timeline::new(device, "foreign", 0)?);
+            let foreign = runtime.register_timeline(&semaphore, signaller)?;
+            let carrier = runtime.carrier(foreign)?;
+            let mut epoch = 0;
+            let resumed = sampled(count, || {
+                epoch += 1;
+                bench.resume(foreign, epoch, || {
+                    let mut recorded = Ok(());
+                    sender.submit(None, Some((&semaphore, epoch)), |commands| {
+                        if carrier == Carrier::Recorded {
+                            // SAFETY: the command buffer is recording for a family of the device, and ends while the runtime is there.
+                            recorded = unsafe { runtime.record_signal(commands, foreign, epoch) };
+                        }
+                    })?;
+                    recorded?;
+                    if signaller == Signaller::Promised { runtime.promise(foreign, epoch) } else { Ok(()) }
+                })
+            })?;
+            line(&format!("the {} signals, {signaller:?}: {carrier:?}", queue.name()), resumed);
+            runtime.close_timeline(foreign)?;
+        }
+    }
+    Ok(())
+}
+
+/// Processor time of this process.
+fn processor_time() -> Option<Duration> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    let fields: Vec<u64> = stat.rsplit(')').next()?.split_whitespace().filter_map(|field| field.parse().ok()).collect();
+    // utime and stime, in hundredths of a second; the state before them is no number.
+    Some(Duration::from_millis(10 * (fields.get(10)? + fields.get(11)?)))
+}
+
+/// A million tasks that wait, and nothing else.
+fn parked(device: &Device, program: &Program, count: usize) -> Result<(), BackendError> {
+    let log2 = if device.is_cpu() { 16 } else { 20 };
+    let bench = Bench::new(device, program, RuntimeOptions { capacity: 1 << log2, ..Default::default() })?;
+    let semaphore = Arc::new(Timeline::new(device, "foreign", 0)?);
+    let foreign = bench.runtime.register_timeline(&semaphore, Signaller::Anyone)?;
+    let never = bench.runtime.create_timeline()?;
+    let tasks = vec![Task::new(NOTHING).paused_until(never, 1).item(); (1 << log2) - 64];
+    let mut rest = &tasks[..];
+    while !rest.is_empty() {
+        rest = &rest[bench.runtime.submit_batch(rest)?.count()..];
+        bench.runtime.poll()?;
+    }
+    std::thread::sleep(Duration::from_secs(1));
+    let (slices, processor) = (bench.runtime.stats().slices, processor_time());
+    std::thread::sleep(Duration::from_secs(1));
+    let slices = bench.runtime.stats().slices - slices;
+    println!("\n{} tasks wait, for one second: {slices} slices", tasks.len());
+    if let (Some(before), Some(after)) = (processor, processor_time()) {
+        println!("  processor time of the host: {} ms", (after - before).as_millis());
+    }
+    println!("{:<66} p50 us    p99 us", "from there, one of them resumed by");
+    let idle = 20 * bench.runtime.options().linger;
+    let mut epoch = 0;
+    let mut wake = |what: &str, signal: &dyn Fn(u64) -> Result<(), BackendError>| {
+        let mut samples = Vec::new();
+        for _ in 0..count.max(10) {
+            epoch += 1;
+            let mut task = bench.runtime.submit(Task::new(NOTHING).paused_until(foreign, epoch as u32))?;
+            std::thread::sleep(idle);
+            let start = Instant::now();
+            signal(epoch)?;
+            task.wait(LONG)?;
+            samples.push(start.elapsed());
+        }
+        line(what, Some(latency(samples)));
+        Ok::<(), BackendError>(())
+    };
+    wake("`signal`", &|epoch| bench.runtime.signal(foreign, epoch))?;
+    wake("the host, on the semaphore", &|epoch| semaphore.signal(epoch))?;
+    bench.runtime.stop(LONG)?;
+    Ok(())
+}
+
+/// A million tasks that one signal resumes.
+fn many(device: &Device, program: &Program) -> Result<(), BackendError> {
+    let log2 = if device.is_cpu() { 16 } else { 20 };
+    println!("\n{} tasks that one signal resumes, until the last one runs     M resumes/s", 1u32 << log2);
+    for workers in [None, Some(1024), Some(2048)] {
+        let options = RuntimeOptions { capacity: 1 << log2, workers, ..Default::default() };
+        let bench = Bench::new(device, program, options)?;
+        let task = Task::new(TOLL).input(bench.input).output(bench.output).param(1 << log2);
+        let mut rates = Vec::new();
+        for round in 1..6u32 {
+            let tasks = vec![task.paused_until(TimelineId::DEFAULT, round).item(); 1 << log2];
+            let mut rest = &tasks[..];
+            while !rest.is_empty() {
+                rest = &rest[bench.runtime.submit_batch(rest)?.count()..];
+                bench.runtime.poll()?;
+            }
+            // A slice runs, and all of them wait in lists.
+            bench.runtime.snapshot(LONG)?;
+            bench.runtime.signal(TimelineId::DEFAULT, u64::from(round) - 1)?;
+            std::thread::sleep(Duration::from_micros(300));
+            let start = Instant::now();
+            bench.runtime.signal(TimelineId::DEFAULT, round.into())?;
+            while bench.tolled()? != round {
+                assert!(start.elapsed() < LONG, "tasks are missing");
+                std::hint::spin_loop();
+            }
+            rates.push(f64::from(1u32 << log2) / start.elapsed().as_secs_f64() / 1e6);
+            let mut ended = Vec::new();
+            while ended.len() < tasks.len() {
+                bench.runtime.completions(&mut ended, usize::MAX, LONG)?;
+            }
+        }
+        rates.sort_unstable_by(f64::total_cmp);
+        let workers = workers.map_or("the default grid".into(), |workers| format!("{workers} workers"));
+        println!("  {workers:<64} {:>7.2}   ({:.2} to {:.2})", rates[2], rates[0], rates[4]);
+    }
+    Ok(())
+}
