@@ -18,6 +18,7 @@ bool tr_run(TrBatch batch, bool cut) {
     SlotMeta meta = batch.meta;
     bool paused = false;
     uint target_from = TR_TARGET_OPEN;
+    uint fault = 0u;
     bool runs = false;
     if (works) {
         if (!batch.straight) {
@@ -30,13 +31,17 @@ bool tr_run(TrBatch batch, bool cut) {
             uint age = 0u;
             if (!batch.straight) age = uint(max(int(batch.tick - meta.enqueue_tick), 0));
             item.age_ticks = tr_saturating_add(item.age_ticks, age);
-            uint fault = tr_run_fault(item);
+            fault = tr_run_fault(item);
             if (tr_cancelling != 0u && tr_cancelled(slot, meta.ticket)) fault = TASK_FAULT_CANCELLED;
-            if (fault != 0u) item = tr_faulted(item, fault);
-            else {
-                runs = true;
-                item.state = TASK_STATE_RUNNING;
-            }
+        }
+    }
+    // Each lane of a wide task has looked for itself, and the host may just have changed what it looked at.
+    if (batch.wide) fault = subgroupBroadcastFirst(fault);
+    if (works && !paused) {
+        if (fault != 0u) item = tr_faulted(item, fault);
+        else {
+            runs = true;
+            item.state = TASK_STATE_RUNNING;
         }
     }
     uvec4 running = subgroupBallot(mine && runs);
@@ -89,6 +94,7 @@ void main() {
     tr_launch = tr_push.launch.launch;
     tr_home = gl_WorkGroupID.x & (tr_launch.shards - 1u);
     tr_heard = tr_look(tr_push.bell, TR_BELL_SIGNALS) - 1u; // every slice looks at every timeline
+    tr_heard_recorded = tr_look(tr_push.bell, TR_BELL_RECORDED) - 1u;
     uint reason = tr_unfit();
     uint turns = 0u;
     uint now = tr_now(0u);

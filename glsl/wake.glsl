@@ -76,6 +76,7 @@ uint tr_heard_recorded; // likewise, of the epochs that command buffers write
 // Has the wait lists looked through if tasks were cancelled since that was last done: who hangs where, nobody knows.
 void tr_take_cancels() {
     uint cancels = tr_load(tr_push.bell, TR_BELL_CANCELS);
+    tr_acquire(); // pairs with the host's store fence between the slots' words and this number: who takes `dirty` from us sees them
     uint seen = tr_load(tr_push.control, TR_CONTROL_CANCELS);
     if (subgroupElect() && int(cancels - seen) > 0) {
         if (tr_compare_exchange(tr_push.control, TR_CONTROL_CANCELS, seen, cancels) == seen) tr_set_dirty(0u);

@@ -99,24 +99,63 @@ fn an_engines_submission_that_waits_for_our_progress_sees_what_tasks_wrote() {
     }
 }
 
+/// Slices that do not end by themselves as long as a test lasts, where one can be told to.
+fn endless(live: bool) -> RuntimeOptions {
+    let turn_budget = live.then_some(1 << 30);
+    let slice_time = if live { Duration::MAX } else { Duration::from_millis(10) };
+    RuntimeOptions { slice_time, turn_budget, ..RuntimeOptions::default() }
+}
+
 #[test]
 fn a_value_for_a_group_comes_after_its_last_task_and_shows_what_all_of_them_wrote() {
-    for (urgency, queue) in
-        [Urgency::AtSliceEnd, Urgency::Now].into_iter().zip(Queue::all(&device().device).into_iter().cycle())
-    {
-        let bench = bench(RuntimeOptions::default());
+    let live = bench(RuntimeOptions::default()).runtime.residency().is_live();
+    let queues = Queue::all(&device().device).into_iter().cycle();
+    for (urgency, queue) in [Urgency::AtSliceEnd, Urgency::Now].into_iter().zip(queues) {
+        let options = if urgency == Urgency::Now { endless(live) } else { RuntimeOptions::default() };
+        let bench = bench(options);
         let engine = Engine::new(&bench.device.device, queue);
         let done = bench.timeline();
+        // Others keep the slices busy for ever, and the first slices are short.
+        bench.runtime.submit_batch(&[Task::new(SPIN).item(); 3]).unwrap();
+        std::thread::sleep(Duration::from_millis(100));
         let tasks: Vec<_> = (0..TASKS).map(|n| bench.writer(n)).collect();
         let ids: Vec<_> = bench.runtime.submit_batch(&tasks).unwrap().ids().collect();
-        // Others keep the slices busy for ever.
-        bench.runtime.submit_batch(&[Task::new(SPIN).item(); 3]).unwrap();
         bench.runtime.announce(ids, &done, 7, urgency).unwrap();
         // With no further call. A queue that waited now would hold up the slices themselves where there is only one.
         assert!(done.wait(7, LONG).unwrap(), "the value never came");
         assert_eq!(bench.copied_after(&engine, &done, 7), expected());
         assert!(bench.runtime.stats().recoveries > 0 || bench.runtime.unfinished().len() == 3);
     }
+}
+
+#[test]
+fn values_of_one_timeline_come_in_order_whatever_ends_first() {
+    let bench = bench(RuntimeOptions::default());
+    let (gate, done) = (bench.runtime.create_timeline().unwrap(), bench.timeline());
+    let tasks = [Task::new(WRITE).output(bench.output).paused_until(gate, 1).item(), bench.writer(1)];
+    let ids: Vec<_> = bench.runtime.submit_batch(&tasks).unwrap().ids().collect();
+    bench.runtime.announce([ids[0]], &done, 1, Urgency::AtSliceEnd).unwrap();
+    bench.runtime.announce([ids[1]], &done, 2, Urgency::AtSliceEnd).unwrap();
+    for value in [0, 1, 2] {
+        let again = bench.runtime.announce([], &done, value, Urgency::AtSliceEnd);
+        assert!(matches!(again, Err(BackendError::BadOption { option: "announced value", .. })), "{again:?}");
+    }
+    assert_eq!(bench.runtime.completions(&mut Vec::new(), 1, LONG), Ok(1));
+    bench.runtime.snapshot(LONG).unwrap();
+    assert_eq!(done.value(), Ok(0), "2 would say that 1 is over");
+    bench.runtime.signal(gate, 1).unwrap();
+    assert!(done.wait(2, LONG).unwrap());
+}
+
+#[test]
+fn nobody_but_submissions_counts_submissions() {
+    let bench = bench(RuntimeOptions::default());
+    let progress = bench.runtime.progress();
+    let refused = |result: Result<(), BackendError>| assert!(matches!(result, Err(BackendError::BadOption { .. })));
+    refused(progress.signal(1000));
+    refused(bench.runtime.announce([], progress, 1000, Urgency::Now));
+    refused(bench.runtime.register_timeline(progress, Signaller::Runtime).map(drop));
+    assert_eq!(progress.value(), Ok(0));
 }
 
 #[test]
@@ -175,10 +214,11 @@ fn a_task_is_in_one_group_and_exists() {
 
 #[test]
 fn slices_that_are_asked_to_end_do() {
-    let options = RuntimeOptions { slice_time: Duration::from_secs(1), ..RuntimeOptions::default() };
-    let bench = bench(options);
+    let live = bench(RuntimeOptions::default()).runtime.residency().is_live();
+    let bench = bench(endless(live));
     bench.runtime.submit_batch(&[Task::new(SPIN).item(); 3]).unwrap();
-    for _ in 0..5 {
+    // The first ones are short, until it is known how fast they are.
+    for _ in 0..20 {
         bench.runtime.poll().unwrap();
         let value = bench.runtime.progress_value();
         bench.runtime.end_slice().unwrap();

@@ -34,6 +34,8 @@ enum Origin {
     Exportable,
     /// Somebody else's.
     Borrowed,
+    /// Ours, and signalled by submissions alone: what it says about them is relied on.
+    Counter,
 }
 
 impl Timeline {
@@ -43,6 +45,16 @@ impl Timeline {
     /// [`BackendError::Vulkan`] if the driver refuses, [`BackendError::DeviceLost`] if the device is lost.
     pub fn new(device: &Device, name: &str, initial: u64) -> Result<Self, BackendError> {
         Self::create(device, name, initial, Origin::Own)
+    }
+
+    /// Creates a timeline that counts submissions from 0, and that nobody signals but they.
+    pub(crate) fn counter(device: &Device, name: &str) -> Result<Self, BackendError> {
+        Self::create(device, name, 0, Origin::Counter)
+    }
+
+    /// Whether it is one of [`Timeline::counter`].
+    pub(crate) fn counts(&self) -> bool {
+        self.origin == Origin::Counter
     }
 
     /// Creates a timeline that stands at `initial` and that [`Timeline::export_fd`] gives to other devices and
@@ -88,10 +100,10 @@ impl Timeline {
     pub fn value(&self) -> Result<u64, BackendError> {
         // The validation layer (1.3.239) now and then loses a signal of the host that comes while another thread looks.
         let _order = self.device.is_validated().then(|| self.in_order());
-        self.counter()
+        self.reading()
     }
 
-    fn counter(&self) -> Result<u64, BackendError> {
+    fn reading(&self) -> Result<u64, BackendError> {
         self.device.check()?;
         // SAFETY: the semaphore is a timeline and lives as long as `self`.
         let value = unsafe { self.device.raw().get_semaphore_counter_value(self.raw) };
@@ -117,12 +129,16 @@ impl Timeline {
     /// [`LimitFacts::max_timeline_difference`](super::LimitFacts); it bounds the distance to what is pending too.
     ///
     /// # Errors
-    /// [`BackendError::BadOption`] if the timeline stands at `value` or further, [`BackendError::TimelineJump`] if
+    /// [`BackendError::BadOption`] if the timeline stands at `value` or further, or counts submissions, [`BackendError::TimelineJump`] if
     /// `value` is further away than the device allows, [`BackendError::DeviceLost`] if the device is lost; the timeline
     /// then stays where it is.
     pub fn signal(&self, value: u64) -> Result<(), BackendError> {
         let _order = self.in_order();
-        check_step(self.counter()?, value, self.device.facts().limits.max_timeline_difference)?;
+        if self.counts() {
+            let must = "one that does not count submissions";
+            return Err(BackendError::BadOption { option: "timeline", value, must });
+        }
+        check_step(self.reading()?, value, self.device.facts().limits.max_timeline_difference)?;
         let info = vk::SemaphoreSignalInfo::default().semaphore(self.raw).value(value);
         // SAFETY: the semaphore is a timeline, lives as long as `self`, and stands below `value` by no more than the limit.
         let signalled = unsafe { self.device.raw().signal_semaphore(&info) };

@@ -28,6 +28,11 @@ impl Cancels {
         self.calls = self.calls.wrapping_add(1);
     }
 
+    /// Whether the mailbox says all of it.
+    pub(super) fn are_written(&self) -> bool {
+        self.changed.is_empty()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.tickets.is_empty()
     }
@@ -40,15 +45,15 @@ impl Cancels {
         }
     }
 
-    /// Writes what has changed to the mailbox. True if the doorbell has to tell of it.
-    pub(super) fn write(&mut self, memory: &Memory) -> Result<bool, BackendError> {
+    /// Writes what has changed to the mailbox.
+    pub(super) fn write(&mut self, memory: &Memory) -> Result<(), BackendError> {
         let changed = std::mem::take(&mut self.changed);
         let bell = host(&memory.bell)?;
         for slot in &changed {
             let cancelled = |ticket: &u32| abi::TR_CANCEL | ticket >> abi::TR_TICKET_GENERATION_SHIFT;
             bell.write_pod(cancel_offset(*slot), &self.tickets.get(slot).map_or(0, cancelled))?;
         }
-        Ok(!changed.is_empty())
+        Ok(())
     }
 
     /// What the doorbell says of them: how often, and how many.

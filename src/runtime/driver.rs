@@ -101,32 +101,18 @@ pub(super) struct Driver {
     lanes: u32,
     pace: Pace,
     cut_turn: Option<u32>,
-    /// What was submitted to be signalled, and was not seen to be.
-    announced: Vec<Announcement>,
 }
 
 impl Driver {
     pub(super) fn new(slices: Slices, pace: Pace, options: &RuntimeOptions, workers: u32, lanes: u32) -> Self {
         let cut_turn = options.cut_turn;
         let pending = VecDeque::with_capacity(SLICES);
-        Self {
-            slices,
-            pending,
-            last: 0,
-            fresh: true,
-            cut: false,
-            workers,
-            lanes,
-            pace,
-            cut_turn,
-            announced: Vec::new(),
-        }
+        Self { slices, pending, last: 0, fresh: true, cut: false, workers, lanes, pace, cut_turn }
     }
 
     /// Takes over what has ended, and launches what is wanted. Waits for nothing.
     pub(super) fn step(&mut self, context: &Context<'_>) -> Result<Step, BackendError> {
         let ended = self.reap(context)?;
-        self.announce(context)?;
         if self.pending.is_empty() && context.shared.lock().launches() || self.is_due(context)? {
             self.launch(context)?;
             return Ok(Step::Progress);
@@ -140,8 +126,14 @@ impl Driver {
 
     /// Runs a slice to its end, if one runs or is wanted.
     pub(super) fn run_one(&mut self, context: &Context<'_>, deadline: Instant) -> Result<bool, BackendError> {
+        self.reap(context)?;
         if self.pending.is_empty() {
-            if !context.shared.lock().launches() {
+            let launches = {
+                let mut state = context.shared.lock();
+                state.relay(context.memory)?;
+                state.launches()
+            };
+            if !launches {
                 return Ok(false);
             }
             self.launch(context)?;
@@ -173,9 +165,13 @@ impl Driver {
 
     /// Waits until nothing of what was submitted runs: no slice, and no inspection that took too long for whoever asked.
     pub(super) fn finish(&mut self, context: &Context<'_>, deadline: Instant) -> Result<(), BackendError> {
-        let settled = self.settle(context, deadline);
-        for Announcement { timeline, value, .. } in &self.announced {
-            timeline.wait(*value, deadline.saturating_duration_since(Instant::now()))?;
+        // Groups may have ended with the last slice, and somebody may wait for their values.
+        let settled = self.settle(context, deadline).and_then(|()| self.announce(context));
+        let submitted = context.shared.lock().journal.groups.submitted();
+        for Announcement { timeline, value, .. } in submitted {
+            if !timeline.wait(value, deadline.saturating_duration_since(Instant::now()))? {
+                tracing::warn!(value, "an announced value is not signalled yet");
+            }
         }
         self.slices.rest(deadline.saturating_duration_since(Instant::now()))?;
         settled
@@ -183,16 +179,17 @@ impl Driver {
 
     /// Signals what is due after the slices that were submitted, the last of which has held the last task of its group.
     pub(super) fn announce(&mut self, context: &Context<'_>) -> Result<(), BackendError> {
-        self.announced.retain(|announced| !announced.timeline.value().is_ok_and(|value| value >= announced.value));
-        let due = context.shared.lock().journal.groups.take_finished();
+        let due = {
+            let mut state = context.shared.lock();
+            if !state.journal.groups.has_finished() {
+                return Ok(());
+            }
+            state.journal.groups.take_due()
+        };
         if due.iter().any(|announcement| announcement.urgency == Urgency::Now) {
             self.call_off(context)?;
         }
-        for announcement in due {
-            self.slices.signal(&announcement.timeline, announcement.value)?;
-            self.announced.push(announcement);
-        }
-        Ok(())
+        due.iter().try_for_each(|Announcement { timeline, value, .. }| self.slices.signal(timeline, *value))
     }
 
     pub(super) fn is_running(&self) -> bool {
@@ -272,7 +269,7 @@ impl Driver {
         Ok(())
     }
 
-    /// Takes over the slices that have ended, and recovers if one of them was cut. True if there were any.
+    /// Takes over the slices that have ended, recovers if one of them was cut, and announces the ends of groups. True if there were any.
     fn reap(&mut self, context: &Context<'_>) -> Result<bool, BackendError> {
         let mut any = false;
         while let Some(first) = self.pending.front().copied() {
@@ -296,6 +293,7 @@ impl Driver {
         if any {
             context.shared.changed.notify_all();
         }
+        self.announce(context)?;
         Ok(any)
     }
 

@@ -19,19 +19,16 @@ impl Runtime {
     /// # Errors
     /// [`BackendError::BadOption`] if there are 256, or if closed ones still have their places.
     pub fn create_timeline(&self) -> Result<TimelineId, BackendError> {
-        self.0.with_state(|state, memory| {
-            let timeline = state.tables.timelines.create(0, None)?;
-            state.tell(memory)?;
-            Ok(timeline)
-        })
+        self.0.with_state(|state, memory| state.create_timeline(memory, 0, None))
     }
 
     /// Lets tasks wait for the values of a timeline semaphore, which is kept until [`Runtime::close_timeline`]. It stands where its counter does.
     ///
-    /// `signaller` says who moves it. It decides on the [`Carrier`], and nothing depends on its being right but how soon tasks resume.
+    /// `signaller` says who moves it, and decides on the [`Carrier`]. With [`Signaller::Runtime`] nobody else is heard; of the others, a wrong one only makes
+    /// tasks resume later. Every signal of others launches a slice if none runs and any task is unfinished, whatever it waits for.
     ///
     /// # Errors
-    /// As [`Runtime::create_timeline`]; for a promised one what the self-test and making command buffers may give.
+    /// As [`Runtime::create_timeline`]; [`BackendError::BadOption`] for a semaphore of another device, or one of [`Runtime::progress`]; for a promised one what the self-test and making command buffers may give.
     pub fn register_timeline(
         &self,
         semaphore: &Arc<Timeline>,
@@ -40,23 +37,27 @@ impl Runtime {
         let live = self.residency().is_live();
         let advances = live && signaller == Signaller::Promised && self.another_queue_advances()?;
         let carrier = Carrier::choose(signaller, live, advances);
-        if !semaphore.belongs_to(self.device()) {
-            let must = "a timeline of the runtime's device";
-            return Err(BackendError::BadOption { option: "semaphore", value: 0, must });
-        }
+        self.accept_semaphore(semaphore)?;
         let timeline = self.0.with_state(|state, memory| {
             if carrier == Carrier::Queue && state.courier.is_none() {
                 state.courier = Some(Courier::new(self.device())?);
             }
             let source = Source { semaphore: semaphore.clone(), carrier, carried: 0, courier_at: 0 };
-            let timeline = state.tables.timelines.create(semaphore.value()?, Some(source))?;
-            state.tell(memory)?;
-            Ok(timeline)
+            state.create_timeline(memory, semaphore.value()?, Some(source))
         })?;
         tracing::debug!(?timeline, ?signaller, ?carrier, "registered a timeline");
         // It waits for this one too from now on.
         self.0.alarm.ring();
         Ok(timeline)
+    }
+
+    /// Whether it may be signalled by whoever uses the runtime, on the runtime's device.
+    fn accept_semaphore(&self, semaphore: &Timeline) -> Result<(), BackendError> {
+        if semaphore.belongs_to(self.device()) && !semaphore.counts() {
+            return Ok(());
+        }
+        let must = "of the runtime's device, and not one that counts submissions";
+        Err(BackendError::BadOption { option: "semaphore", value: 0, must })
     }
 
     fn another_queue_advances(&self) -> Result<bool, BackendError> {
@@ -163,7 +164,8 @@ impl Runtime {
     /// Says that submissions are under way which will bring a timeline's semaphore to `value`, whatever else happens. Where the device can, one of ours
     /// waits for it on another queue and writes the epoch with no host in between; elsewhere nothing is to be done.
     ///
-    /// A promise that is not kept blocks that queue, and the runtime's memory is leaked when it is dropped.
+    /// A promise that is not kept blocks that queue for everybody on the device, and the runtime's memory is leaked when it is dropped. Promises past the
+    /// first 64 that are open are not waited for in this way: the host sees them kept.
     ///
     /// # Errors
     /// [`BackendError::WrongCarrier`] unless the timeline was registered as [`Signaller::Promised`]; [`BackendError::UnknownTimeline`],
@@ -174,6 +176,7 @@ impl Runtime {
             let source = state.tables.timelines.source(timeline)?;
             match (source, &mut state.courier) {
                 (Some(source), Some(courier)) if source.carrier == Carrier::Queue => {
+                    source.semaphore.check_jump(value)?;
                     if value > source.carried
                         && let Some(submission) = courier.send(memory, &source.semaphore, timeline, value)?
                     {
@@ -191,7 +194,8 @@ impl Runtime {
         })
     }
 
-    /// Closes a timeline: tasks that wait for it, and those that would, fault with `TASK_FAULT_TIMELINE_CLOSED`. Its semaphore is let go.
+    /// Closes a timeline: tasks that wait for it, and those that would, fault with `TASK_FAULT_TIMELINE_CLOSED`. Its semaphore is let go
+    /// soon after: a borrowed one may be destroyed when the `Arc` is the caller's alone and all promises are kept.
     ///
     /// # Errors
     /// [`BackendError::UnknownTimeline`], [`BackendError::ClosedTimeline`]; [`BackendError::BadOption`] for the default one.
@@ -216,6 +220,8 @@ impl Runtime {
             state.tell(memory)
         })?;
         self.0.launch_after_submit();
+        // It may sleep on the semaphore.
+        self.0.alarm.ring();
         Ok(())
     }
 
@@ -245,6 +251,10 @@ impl TaskHandle {
     /// # Errors
     /// As [`Runtime::cancel`].
     pub fn cancel(&self) -> Result<(), BackendError> {
+        if self.taken {
+            // Its slot is another task's.
+            return Ok(());
+        }
         self.inner.with_state(|state, memory| match state.journal.has_ended(self.ticket) {
             true => Ok(()),
             false => state.cancel(memory, vec![self.ticket]),
@@ -271,13 +281,14 @@ impl Runtime {
     /// Has `value` signalled on a timeline semaphore by the slices' queue after the slice in which the last of these tasks ended: whoever waits for
     /// it on a queue sees what they wrote. Tasks that have ended already count as such; a fault is an end too.
     ///
-    /// The value has to be larger than any that is signalled before; what is announced for one timeline comes in the order in which the groups end.
-    /// Somebody has to drive meanwhile: the runtime's own thread, or calls. If the runtime is dropped first, the value never comes; if it is
-    /// stopped, the tasks end there. On a device with one queue, a submission that waits for the value holds up the slices themselves: submit it
+    /// What is announced for one timeline comes in the order of the values: a group that ends early waits for those with smaller ones. Somebody has to
+    /// drive meanwhile: the runtime's own thread, which on a GPU takes a core while slices run and a group is open, or calls. If the runtime is dropped
+    /// before the tasks have ended, the value never comes; if it is stopped, they end there. Looks through all tasks in flight, once for a call. On a device with one queue, a submission that waits for the value holds up the slices themselves: submit it
     /// after the tasks have ended.
     ///
     /// # Errors
-    /// [`BackendError::UnknownSubmission`], [`BackendError::AlreadyAnnounced`] for a task that is in another group: nothing is announced then.
+    /// [`BackendError::UnknownSubmission`], [`BackendError::AlreadyAnnounced`] for a task that is in another group; [`BackendError::BadOption`] for a
+    /// value that has passed or is announced already, and for a semaphore as in [`Runtime::register_timeline`]: nothing is announced then.
     pub fn announce(
         &self,
         tasks: impl IntoIterator<Item = SubmissionId>,
@@ -287,10 +298,12 @@ impl Runtime {
     ) -> Result<(), BackendError> {
         let mut ids: Vec<SubmissionId> = tasks.into_iter().collect();
         ids.sort_unstable();
-        timeline.check_jump(value)?;
+        self.accept_semaphore(timeline)?;
         let announcement = Announcement { timeline: timeline.clone(), value, urgency };
         self.0.with_state(|state, _| state.journal.group(&ids, announcement))?;
         self.0.launch_after_submit();
+        // From now on it looks for ends while slices run.
+        self.0.alarm.ring();
         Ok(())
     }
 

@@ -14,7 +14,7 @@ pub struct TaskHandle {
     pub(super) inner: Arc<Kept>,
     id: SubmissionId,
     pub(super) ticket: u32,
-    taken: bool,
+    pub(super) taken: bool,
 }
 
 impl TaskHandle {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::driver::{Context, Driver, Shared, Step};
 use super::journal::Delivery;
-use super::keeper::Alarm;
+use super::keeper::{Alarm, NIGHT};
 use super::memory::Memory;
 use super::options::RuntimeOptions;
 use super::slices::{self, SPIN};
@@ -121,34 +121,38 @@ impl Inner {
         relayed.map_err(|error| self.break_with(error))
     }
 
-    /// Waits until a slice has ended, for at most `time`, and meanwhile for whatever has to be looked at before: epochs to be relayed, ends to be
-    /// announced.
-    pub(super) fn watch(&self, value: u64, time: Duration) -> Result<(), BackendError> {
+    /// The keeper's wait for a slice's end, for at most `time`, or until it is rung; meanwhile it looks for what has to be looked at before: epochs to be
+    /// relayed, ends to be announced. False if it is to stop.
+    pub(super) fn watch(&self, value: u64, time: Duration) -> Result<bool, BackendError> {
         let (watched, awaited, next) = {
             let state = self.shared.lock();
             (state.is_watched(), state.tables.timelines.awaited(), state.next_record(self.memory()?))
         };
-        if !watched {
-            return self.progress.wait(value, time).map(drop);
-        }
-        if !self.spins() {
-            // What is looked for here, no semaphore tells.
-            self.progress.wait(value, time.min(SHORT_NAP))?;
+        if !self.sleeps() {
+            let nap = if watched { SHORT_NAP } else { NAP };
+            self.progress.wait(value, time.min(nap))?;
+        } else if !watched {
+            return self.alarm.sleep_or(&self.device, &[(self.progress.clone(), value)], time);
         } else {
             let deadline = Instant::now() + time;
-            while Instant::now() < deadline && self.progress.value()? < value && !self.alarm.is_rung() {
-                let moved = |(timeline, news): &(Arc<Timeline>, u64)| timeline.value().map(|value| value >= *news);
-                for semaphore in &awaited {
-                    if moved(semaphore)? {
-                        return self.relay().map(drop);
-                    }
-                }
+            let moved = || awaited.iter().any(|(timeline, news)| timeline.value().is_ok_and(|value| value >= *news));
+            while Instant::now() < deadline && self.progress.value()? < value && !self.alarm.is_rung() && !moved() {
                 if self.record_comes(next.0, next.1)? {
                     break;
                 }
             }
         }
-        self.with_state(|state, memory| state.listen(memory))
+        if watched {
+            self.with_state(|state, memory| state.relay(memory).and_then(|_| state.listen(memory)))?;
+        }
+        Ok(self.alarm.sleep(Some(Duration::ZERO)))
+    }
+
+    /// Whether the keeper may sleep on several semaphores. The validation layer (1.3.239) now and then loses a signal that one thread of the host gives while
+    /// another waits, and stalls that for ten seconds; Mesa's CPU driver waits for any of several semaphores by looking at them again and
+    /// again, with all of a core. There it looks by itself, now and then.
+    fn sleeps(&self) -> bool {
+        !self.device.is_validated() && !self.device.is_cpu()
     }
 
     pub(super) fn context(&self) -> Result<Context<'_>, BackendError> {
@@ -190,6 +194,11 @@ impl Inner {
             let (next, lap) = {
                 let mut state = self.shared.lock();
                 if let Some(result) = done(&mut state, self.memory()?)? {
+                    let due = state.journal.groups.has_finished();
+                    drop(state);
+                    if due {
+                        self.step()?;
+                    }
                     return Ok(result);
                 }
                 state.check()?;
@@ -232,14 +241,10 @@ impl Inner {
             let state = self.shared.lock();
             if state.journal.in_flight() > 0 { state.tables.timelines.awaited() } else { Vec::new() }
         };
-        if awaited.is_empty() {
-            Ok(self.alarm.sleep(None))
-        } else if self.device.is_validated() || self.device.is_cpu() {
-            // The layer (1.3.239) now and then loses a signal that one thread of the host gives while another waits, and stalls that for ten seconds.
-            // Mesa's CPU driver waits for any of several semaphores by looking at them again and again, with all of a core.
-            Ok(self.alarm.sleep(Some(NAP)))
-        } else {
-            self.alarm.sleep_or(&self.device, &awaited)
+        match awaited.is_empty() {
+            true => Ok(self.alarm.sleep(None)),
+            false if self.sleeps() => self.alarm.sleep_or(&self.device, &awaited, NIGHT),
+            false => Ok(self.alarm.sleep(Some(NAP))),
         }
     }
 

@@ -242,6 +242,7 @@ impl Journal {
         if let Some(index) = members.iter().find(|index| self.entries[**index as usize].group != 0) {
             return Err(BackendError::AlreadyAnnounced { number: self.entries[*index as usize].seq });
         }
+        self.groups.check(&announcement)?;
         let number = self.groups.next();
         self.groups.add(number, members.len() as u32, announcement);
         for index in members {

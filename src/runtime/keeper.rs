@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_millis(50);
 const NAP: Duration = Duration::from_millis(1);
 
 /// The longest that it sleeps on semaphores: whatever a driver does, it looks again.
-const NIGHT: Duration = Duration::from_secs(10);
+pub(super) const NIGHT: Duration = Duration::from_secs(10);
 
 /// What the keeper sleeps on: a condition variable, or semaphores and one that wakes it from those.
 #[derive(Debug)]
@@ -78,15 +78,20 @@ impl Alarm {
         }
     }
 
-    /// Sleeps until it is rung or one of the timelines has reached its value. False if the keeper is to stop.
-    pub(super) fn sleep_or(&self, device: &Device, awaited: &[(Arc<Timeline>, u64)]) -> Result<bool, BackendError> {
+    /// Sleeps until it is rung or one of the timelines has reached its value, for at most `timeout`. False if the keeper is to stop.
+    pub(super) fn sleep_or(
+        &self,
+        device: &Device,
+        awaited: &[(Arc<Timeline>, u64)],
+        timeout: Duration,
+    ) -> Result<bool, BackendError> {
         let call = self.lock();
         if *call == Call::Nothing {
             let value = self.bell.value()? + 1;
             *self.sleeps.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
             drop(call);
             let any = awaited.iter().map(|(timeline, news)| (&**timeline, *news)).chain([(&self.bell, value)]);
-            let woken = device.wait_any(&any.collect::<Vec<_>>(), NIGHT);
+            let woken = device.wait_any(&any.collect::<Vec<_>>(), timeout);
             *self.sleeps.lock().unwrap_or_else(PoisonError::into_inner) = None;
             woken?;
         } else {
@@ -163,10 +168,10 @@ fn keep(inner: &Inner) {
             Ok(Some(Step::Running { value, due })) => {
                 // It may be due and not wanted.
                 let due = due.map_or(PATIENCE, |due| due.saturating_duration_since(Instant::now()));
-                inner.watch(value, due.clamp(NAP, PATIENCE)).is_ok() && inner.alarm.sleep(Some(Duration::ZERO))
+                inner.watch(value, due.clamp(NAP, PATIENCE)).unwrap_or_else(|error| ended(inner, error))
             }
             Ok(None) => inner.alarm.sleep(Some(NAP)),
-            Ok(Some(Step::Idle)) => inner.park().unwrap_or(false),
+            Ok(Some(Step::Idle)) => inner.park().unwrap_or_else(|error| ended(inner, error)),
             // A recovery that took too long is tried again. Any other error every later call says too.
             Err(BackendError::Timeout { .. }) => inner.alarm.sleep(Some(PATIENCE)),
             Err(_) => false,
@@ -175,4 +180,10 @@ fn keep(inner: &Inner) {
             return;
         }
     }
+}
+
+/// The keeper can't go on; every later call says why.
+fn ended(inner: &Inner, error: BackendError) -> bool {
+    inner.break_with(error);
+    false
 }

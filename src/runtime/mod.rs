@@ -321,7 +321,9 @@ impl Runtime {
             inner.shared.changed.notify_all();
             drop(state);
             // The groups of those that did not end have ended with them.
-            driver.announce(&inner.context()?)?;
+            if let Err(error) = driver.announce(&inner.context()?) {
+                tracing::error!(%error, "ends of groups could not be announced");
+            }
             Ok(report)
         })
     }

@@ -31,7 +31,7 @@ pub(super) struct Slices {
 
 impl Slices {
     pub(super) fn new(device: &Device, program: &Program) -> Result<Self, BackendError> {
-        let progress = Arc::new(Timeline::new(device, "taskring progress", 0)?);
+        let progress = Arc::new(Timeline::counter(device, "taskring progress")?);
         let raw = device.raw();
         let range = vk::PushConstantRange::default().stage_flags(vk::ShaderStageFlags::COMPUTE).size(Push::BYTES);
         let info = vk::PipelineLayoutCreateInfo::default().push_constant_ranges(std::slice::from_ref(&range));

@@ -9,8 +9,8 @@ use super::options::RuntimeOptions;
 use super::slices::host;
 use super::tables::Tables;
 use super::task::{Completion, Outcome, RuntimeStats};
-use super::timelines::Courier;
-use crate::abi::{self, CompletionRecord, SliceExit, TaskWorkItem};
+use super::timelines::{Courier, Source};
+use crate::abi::{self, CompletionRecord, SliceExit, TaskWorkItem, TimelineId};
 use crate::error::BackendError;
 
 #[derive(Debug)]
@@ -101,8 +101,16 @@ impl State {
         let (items, mut tickets) = (&items[..count], std::mem::take(&mut self.tickets));
         tickets.clear();
         self.journal.admit(items, delivery, &mut tickets);
+        if !self.tables.cancels.are_written() {
+            // A slot whose last task was cancelled: this one is not.
+            self.tell(memory)?;
+        }
+        let mut looked = false;
         for (ticket, item) in tickets.iter_mut().zip(items).filter(|(_, item)| item.state == abi::TASK_STATE_PAUSED) {
-            // Its pause begins now. An epoch that comes before the device reads the line must not change what it means.
+            // Its pause begins now: neither an epoch that came before nor one that comes before the device reads the line must change what it means.
+            if !std::mem::replace(&mut looked, true) {
+                self.relay(memory)?;
+            }
             ticket.target_hi = self.tables.timelines.target_hi(item);
         }
         self.stats.submitted += count as u64;
@@ -139,7 +147,10 @@ impl State {
 
     /// Cancels tasks that have not ended.
     pub(super) fn cancel(&mut self, memory: &Memory, tickets: Vec<u32>) -> Result<(), BackendError> {
-        self.wants_slice |= !tickets.is_empty();
+        if tickets.is_empty() {
+            return Ok(());
+        }
+        self.wants_slice = true;
         self.tables.cancels.add(tickets);
         self.tables.timelines.announce();
         self.tell(memory)
@@ -147,8 +158,20 @@ impl State {
 
     /// Whether a thread that drives has to look often while slices run, and not only at their ends.
     pub(super) fn is_watched(&self) -> bool {
-        let waits = self.journal.in_flight() > 0 && self.tables.timelines.has_relayed();
-        self.mailbox.live() && (waits || !self.journal.groups.is_empty())
+        self.mailbox.live() && (self.tables.timelines.has_relayed() || !self.journal.groups.is_empty())
+    }
+
+    /// Makes a timeline, with the semaphore that its epochs come from if there is one.
+    pub(super) fn create_timeline(
+        &mut self,
+        memory: &Memory,
+        epoch: u64,
+        source: Option<Source>,
+    ) -> Result<TimelineId, BackendError> {
+        let courier_at = self.courier.as_ref().map_or(Ok(0), Courier::ended)?;
+        let timeline = self.tables.timelines.create(epoch, source, courier_at)?;
+        self.tell(memory)?;
+        Ok(timeline)
     }
 
     pub(super) fn count(&mut self, ticket: u32, completion: &Completion) {
@@ -207,8 +230,7 @@ impl State {
             self.end(&record)?;
             self.consumed = self.consumed.wrapping_add(1);
         }
-        let courier_at = self.courier.as_ref().map_or(Ok(0), Courier::ended)?;
-        self.tables.timelines.heard(exit.heard, courier_at);
+        self.tables.timelines.heard(exit.heard);
         self.admitted = exit.admitted;
         self.mailbox.admitted(memory, exit.admitted);
         self.waiting = exit.waiting;
@@ -220,6 +242,8 @@ impl State {
         let signalled = exit.heard != self.tables.timelines.signals() || exit.dirty > 0;
         self.wants_slice =
             exit.ready > 0 || exit.admitted != self.mailbox.published() || (exit.waiting > 0 && signalled);
+        // An index is free once a slice has looked after its close, whoever waits.
+        self.wants_slice |= self.tables.timelines.has_unheard_close();
         Ok(())
     }
 

@@ -188,16 +188,14 @@ impl Tables {
         mailbox.ring(memory, abi::TR_BELL_OPEN_TENANTS, open as u32)?;
         // A task that is published after this names a timeline or a buffer that the kernel knows: the fence before the tail orders them.
         self.timelines.ring_count(memory, mailbox)?;
-        let news = [self.timelines.write(memory)?, self.cancels.write(memory)?];
-        if news.contains(&true) {
-            // Pairs with the tr_acquire after the kernel saw the number of signals.
-            store_fence();
-            for (word, value) in self.cancels.words() {
-                mailbox.ring(memory, word, value)?;
-            }
-            mailbox.ring(memory, abi::TR_BELL_SIGNALS, self.timelines.signals())?;
+        self.timelines.write(memory)?;
+        self.cancels.write(memory)?;
+        // Pairs with the tr_acquire after the kernel saw the number of cancels or of signals.
+        store_fence();
+        for (word, value) in self.cancels.words() {
+            mailbox.ring(memory, word, value)?;
         }
-        Ok(())
+        mailbox.ring(memory, abi::TR_BELL_SIGNALS, self.timelines.signals())
     }
 }
 

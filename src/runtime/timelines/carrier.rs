@@ -3,17 +3,17 @@
 /// Who signals a timeline semaphore, as the caller knows it. Decides, with what the device can do, how its epochs reach the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Signaller {
-    /// [`Runtime::signal`](crate::Runtime::signal), and nobody else.
+    /// [`Runtime::signal`](crate::Runtime::signal), and nobody else: nobody else is heard.
     Runtime,
     /// Submissions that were recorded with [`Runtime::record_signal`](crate::Runtime::record_signal).
     Recorded,
     /// Submissions that are announced with [`Runtime::promise`](crate::Runtime::promise) once they are submitted.
     Promised,
-    /// Anybody at any time.
+    /// Anybody at any time. While slices run, the runtime's own thread polls the semaphore, which on a GPU takes a core.
     Anyone,
 }
 
-/// How the epochs of a timeline reach tasks that wait while slices run. Whatever it is, the host also looks at the semaphore's counter each time it
+/// How the epochs of a timeline reach tasks that wait while slices run. Unless it is `Signal`, the host also looks at the semaphore's counter each time it
 /// drives, and a thread blocked in a wait for any of them launches a slice when one moves while none runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Carrier {

@@ -64,7 +64,7 @@ pub(in crate::runtime) struct Courier {
 impl Courier {
     pub(in crate::runtime) fn new(device: &Device) -> Result<Self, BackendError> {
         let family = device.other_queue_family().ok_or(BackendError::NoOtherQueue)?;
-        let ended = Timeline::new(device, "taskring courier", 0)?;
+        let ended = Timeline::counter(device, "taskring courier")?;
         let info = vk::CommandPoolCreateInfo::default()
             .flags(vk::CommandPoolCreateFlags::RESET_COMMAND_BUFFER | vk::CommandPoolCreateFlags::TRANSIENT)
             .queue_family_index(family);

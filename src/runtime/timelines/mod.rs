@@ -6,7 +6,7 @@ mod courier;
 pub use carrier::{Carrier, Signaller};
 pub(super) use courier::{Courier, record_epoch};
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::mem::offset_of;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -33,12 +33,6 @@ struct Entry {
     stale: bool,
 }
 
-impl Entry {
-    fn open(id: TimelineId, epoch: u64, source: Option<Source>) -> Self {
-        Self { id, epoch, state: State::Open, source, stale: id.generation() > 0 }
-    }
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Open,
@@ -47,6 +41,8 @@ enum State {
     Closed {
         code: u32,
         heard_with: u32,
+        /// A submission of the courier that may still write its epoch, or the last before.
+        courier_at: u64,
     },
     /// No task knows it any more.
     Free,
@@ -72,15 +68,22 @@ pub(super) struct Timelines {
     changed: BTreeSet<usize>,
     /// Those whose semaphores others may signal.
     foreign: Vec<usize>,
+    /// Indices to be given out anew, the one that rested longest first: the longer it rests, the later a stale name is taken for its heir's.
+    free: VecDeque<usize>,
+    /// The changes that the last slice had looked after.
+    heard: u32,
 }
 
 impl Timelines {
     pub(super) fn new() -> Self {
+        let default = Entry { id: TimelineId::DEFAULT, epoch: 0, state: State::Open, source: None, stale: false };
         Self {
-            entries: vec![Entry::open(TimelineId::DEFAULT, 0, None)],
+            entries: vec![default],
             signals: 0,
             changed: BTreeSet::new(),
             foreign: Vec::new(),
+            free: VecDeque::new(),
+            heard: 0,
         }
     }
 
@@ -150,31 +153,34 @@ impl Timelines {
         entries.filter_map(news).collect()
     }
 
-    pub(super) fn create(&mut self, epoch: u64, source: Option<Source>) -> Result<TimelineId, BackendError> {
+    /// Submissions of the courier up to `courier_at` have ended.
+    pub(super) fn create(
+        &mut self,
+        epoch: u64,
+        source: Option<Source>,
+        courier_at: u64,
+    ) -> Result<TimelineId, BackendError> {
+        self.reclaim(courier_at);
         let foreign = source.as_ref().is_some_and(|source| source.carrier != Carrier::Signal);
-        let is_free = |entry: &Entry| entry.state == State::Free;
-        let index = match self.entries.iter().position(is_free) {
-            // Indices that were never used come first: the longer one rests, the later a stale name is taken for its new owner's.
-            _ if self.count() < abi::TR_TIMELINES => {
-                self.entries.push(Entry::open(TimelineId::new(self.count() as u8, 0), epoch, source));
-                self.entries.len() - 1
-            }
-            Some(index) => {
-                let former = self.entries[index].id;
-                let id = TimelineId::new(former.index(), former.generation().wrapping_add(1));
-                self.entries[index] = Entry::open(id, epoch, source);
-                index
-            }
-            None => {
-                let must = "fewer: 256 exist, or were closed and no slice has ended since";
-                return Err(BackendError::BadOption { option: "timelines", value: 257, must });
-            }
+        let (index, id, stale) = if self.count() < abi::TR_TIMELINES {
+            (self.entries.len(), TimelineId::new(self.count() as u8, 0), false)
+        } else {
+            let must = "fewer: 256 exist, or were closed and no slice has looked since";
+            let full = BackendError::BadOption { option: "timelines", value: 257, must };
+            let index = self.free.pop_front().ok_or(full)?;
+            let former = self.entries[index].id;
+            (index, TimelineId::new(former.index(), former.generation().wrapping_add(1)), true)
         };
+        let entry = Entry { id, epoch, state: State::Open, source, stale };
+        match self.entries.get_mut(index) {
+            Some(place) => *place = entry,
+            None => self.entries.push(entry),
+        }
         if foreign {
             self.foreign.push(index);
         }
         self.touch(index);
-        Ok(self.entries[index].id)
+        Ok(id)
     }
 
     /// There is something new to look at.
@@ -207,19 +213,37 @@ impl Timelines {
         }
         self.touch(index);
         self.foreign.retain(|foreign| *foreign != index);
+        let heard_with = self.signals;
         let entry = &mut self.entries[index];
         entry.epoch = LAST;
-        entry.state = State::Closed { code, heard_with: self.signals };
+        let courier_at = entry.source.take().map_or(0, |source| source.courier_at);
+        entry.state = State::Closed { code, heard_with, courier_at };
         Ok(())
     }
 
-    /// A slice has looked after every change of the epochs up to this one. Submissions of the courier up to `courier_at` have ended.
-    pub(super) fn heard(&mut self, signals: u32, courier_at: u64) {
-        for entry in &mut self.entries {
-            let State::Closed { heard_with, .. } = entry.state else { continue };
-            let carries = entry.source.as_ref().is_some_and(|source| source.courier_at > courier_at);
-            if signals.wrapping_sub(heard_with).cast_signed() >= 0 && !carries {
-                (entry.state, entry.source) = (State::Free, None);
+    /// A slice has looked after every change of the epochs up to this one.
+    pub(super) fn heard(&mut self, signals: u32) {
+        self.heard = signals;
+    }
+
+    /// Whether a timeline was closed since a slice last looked.
+    pub(super) fn has_unheard_close(&self) -> bool {
+        let unheard = |entry: &Entry| match entry.state {
+            State::Closed { heard_with, .. } => self.heard.wrapping_sub(heard_with).cast_signed() < 0,
+            State::Open | State::Free => false,
+        };
+        self.entries.iter().any(unheard)
+    }
+
+    /// Frees the indices of closed timelines that no task and no submission knows any more.
+    fn reclaim(&mut self, courier_ended: u64) {
+        for (index, entry) in self.entries.iter_mut().enumerate() {
+            if let State::Closed { heard_with, courier_at, .. } = entry.state
+                && self.heard.wrapping_sub(heard_with).cast_signed() >= 0
+                && courier_at <= courier_ended
+            {
+                entry.state = State::Free;
+                self.free.push_back(index);
             }
         }
     }
@@ -240,8 +264,8 @@ impl Timelines {
         Ok(moved)
     }
 
-    /// Writes what has changed to the mailbox. True if the doorbell has to tell of it.
-    pub(super) fn write(&mut self, memory: &Memory) -> Result<bool, BackendError> {
+    /// Writes what has changed to the mailbox.
+    pub(super) fn write(&mut self, memory: &Memory) -> Result<(), BackendError> {
         let changed = std::mem::take(&mut self.changed);
         for index in &changed {
             let entry = &mut self.entries[*index];
@@ -254,7 +278,7 @@ impl Timelines {
             }
             write_epoch(memory, *index, status, entry.epoch)?;
         }
-        Ok(!changed.is_empty())
+        Ok(())
     }
 
     /// Tells the doorbell how many timelines there are.
@@ -297,17 +321,36 @@ mod tests {
     #[test]
     fn an_index_is_given_out_anew_only_once_the_device_has_looked_after_its_close() {
         let mut timelines = Timelines::new();
-        let ids: Vec<_> = (1..abi::TR_TIMELINES).map(|_| timelines.create(0, None).unwrap()).collect();
+        let ids: Vec<_> = (1..abi::TR_TIMELINES).map(|_| timelines.create(0, None, 0).unwrap()).collect();
         timelines.close(ids[6], abi::TASK_FAULT_TIMELINE_CLOSED).unwrap();
         let closed = timelines.signals();
-        assert!(timelines.create(0, None).is_err(), "its waiters may still hang in lists");
-        timelines.heard(closed.wrapping_sub(1), 0);
-        assert!(timelines.create(0, None).is_err(), "a slice that looked before the close says nothing");
-        timelines.heard(closed, 0);
-        let heir = timelines.create(9, None).unwrap();
+        assert!(timelines.has_unheard_close());
+        assert!(timelines.create(0, None, 0).is_err(), "its waiters may still hang in lists");
+        timelines.heard(closed.wrapping_sub(1));
+        assert!(timelines.create(0, None, 0).is_err(), "a slice that looked before the close says nothing");
+        timelines.heard(closed);
+        assert!(!timelines.has_unheard_close());
+        let heir = timelines.create(9, None, 0).unwrap();
         assert_eq!((heir.index(), heir.generation()), (ids[6].index(), 1));
         assert_eq!(timelines.epoch(heir), Ok(9));
         assert_eq!(timelines.epoch(ids[6]), Err(BackendError::ClosedTimeline { timeline: ids[6] }));
         assert!(timelines.close(TimelineId::DEFAULT, abi::TASK_FAULT_TIMELINE_CLOSED).is_err());
+    }
+
+    #[test]
+    fn the_index_that_rested_longest_is_given_out_first() {
+        let mut timelines = Timelines::new();
+        let ids: Vec<_> = (1..abi::TR_TIMELINES).map(|_| timelines.create(0, None, 0).unwrap()).collect();
+        let mut last = ids[0];
+        for id in [ids[9], ids[3]] {
+            timelines.close(id, abi::TASK_FAULT_TIMELINE_CLOSED).unwrap();
+            timelines.heard(timelines.signals());
+            last = timelines.create(0, None, 0).unwrap();
+            timelines.close(last, abi::TASK_FAULT_TIMELINE_CLOSED).unwrap();
+        }
+        assert_eq!(last.index(), ids[3].index());
+        timelines.heard(timelines.signals());
+        let next = [(); 2].map(|()| timelines.create(0, None, 0).unwrap().index());
+        assert_eq!(next, [ids[9].index(), ids[3].index()]);
     }
 }
