@@ -63,6 +63,8 @@ mod tests {
     use std::time::Duration;
     use taskring::RuntimeStats;
 
+    use crate::upload::UploadQueue;
+
     #[test]
     fn a_wrong_block_a_wrong_sum_and_a_missing_end_are_told() {
         let tiling = Tiling { width: 4, height: 8, edge: 8, group: 1 };
@@ -72,6 +74,7 @@ mod tests {
         let streamed = |blocks: [[u32; 2]; 2], sum| Streamed {
             blocks: blocks.into(),
             sum,
+            queue: UploadQueue::Slices,
             completions: Vec::new(),
             stats,
             turns: Vec::new(),

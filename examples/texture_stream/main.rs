@@ -10,6 +10,7 @@ mod picture;
 mod png_io;
 mod stream;
 mod tiling;
+mod upload;
 
 use std::error::Error;
 use std::io::{IsTerminal, stderr};
@@ -166,6 +167,7 @@ fn report(streamed: &Streamed, tiling: Tiling) {
         count(TaskPriority::Low),
         edge = tiling.edge,
     );
+    println!("uploads   on {}", streamed.queue);
     let stats = &streamed.stats;
     let yields: u64 = streamed.completions.iter().map(|completion| u64::from(completion.yield_count)).sum();
     println!("tasks     {} done: {} tiles, {} checksums", stats.done, tiling.tiles(), tiling.groups());
@@ -245,6 +247,8 @@ impl ProgressLine {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
+    use upload::Uploader;
 
     /// A picture with sides that are no multiples of 4, and something different everywhere.
     fn gradient(width: u32, height: u32) -> Image {
@@ -280,8 +284,34 @@ mod tests {
     }
 
     #[test]
+    fn with_one_tile_ahead_each_waits_for_the_one_before() -> Result<(), Box<dyn Error>> {
+        streamed(20, 1, RuntimeOptions::default()).map(drop)
+    }
+
+    #[test]
+    fn uploads_that_nobody_waits_for_end_before_what_they_use_goes() -> Result<(), Box<dyn Error>> {
+        let device = Device::new(DeviceOptions::default())?;
+        let log = device.validation_log().clone();
+        let image = gradient(70, 90).padded(4);
+        let tiling = Tiling { width: image.width, height: image.height, edge: 16, group: 3 };
+        let runtime = Runtime::new(&device, &stream::program()?, RuntimeOptions::default())?;
+        let mut uploader = Uploader::new(&runtime, &image, tiling)?;
+        let picture = uploader.picture().clone();
+        // One more than there are, which is none.
+        for _ in 0..=tiling.tiles() {
+            uploader.upload_next()?;
+        }
+        assert_eq!(uploader.submitted(), tiling.tiles());
+        drop((runtime, device, uploader));
+        assert_eq!(Arc::strong_count(&picture), 1);
+        drop(picture);
+        assert_eq!(log.messages(), [""; 0]);
+        Ok(())
+    }
+
+    #[test]
     fn a_slice_that_is_cut_does_not_show_in_the_blocks() -> Result<(), Box<dyn Error>> {
-        // The first slice has one worker and, as only polling launches it, one uploaded tile: four turns to run.
+        // The first slice has one worker and, as only polling launches it, an uploaded tile: four turns to run.
         let base = RuntimeOptions::default();
         let options = RuntimeOptions { workers: Some(1), launch_on_submit: false, cut_turn: Some(3), ..base };
         let streamed = streamed(16, 8, options)?;

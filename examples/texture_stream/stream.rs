@@ -1,26 +1,26 @@
 //! Streams a picture to the device while its tiles are compressed there.
 //!
-//! The host uploads tiles in order and advances timeline 0 by one after each, which resumes that tile's task. As tasks
-//! end it counts the groups whose tiles are all finished; a second timeline tells their checksum tasks.
+//! All tasks are submitted at once, paused. Tiles are uploaded in order by a queue of the device, which moves a
+//! timeline semaphore on to the tile's number after each (see `upload.rs`) and so resumes the tile's task, in live mode
+//! without the host. As tasks end, the host counts the groups whose tiles are all finished; a second timeline, which
+//! the host moves itself, tells their checksum tasks.
 
 use std::error::Error;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use taskring::{
-    Buffer, BufferDesc, BufferHandle, Completion, Device, Mapped, MemoryKind, OpSource, Outcome, Program, Runtime,
-    RuntimeStats, Task, TaskPriority, TaskWorkItem, TimelineId, TraceRecord, Width, vk,
+    BackendError, Buffer, BufferDesc, BufferHandle, Completion, Device, Mapped, MemoryKind, OpSource, Outcome, Program,
+    Runtime, RuntimeStats, Task, TaskPriority, TaskWorkItem, TimelineId, TraceRecord, Width, vk,
 };
 
 use crate::picture::TurnSpan;
 use crate::png_io::Image;
 use crate::tiling::Tiling;
-
-/// The timeline whose epoch is the number of uploaded tiles.
-const UPLOADS: u8 = 0;
+use crate::upload::{UploadQueue, Uploader};
 
 /// How long the device may stay without a result before the host gives up.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Words of the checksum's buffer.
 const SUM_WORDS: usize = 8;
@@ -31,6 +31,8 @@ pub(crate) struct Streamed {
     pub(crate) blocks: Vec<[u32; 2]>,
     /// The device's checksum, and how many blocks and groups are in it.
     pub(crate) sum: [u32; 3],
+    /// Where the uploads ran.
+    pub(crate) queue: UploadQueue,
     /// The ends of all tasks, in the order in which they ended.
     pub(crate) completions: Vec<Completion>,
     /// The runtime's counts.
@@ -45,7 +47,7 @@ pub(crate) struct Streamed {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Progress {
     /// Tiles whose texels are in device memory.
-    pub(crate) uploaded: u32,
+    pub(crate) uploaded: u64,
     /// Tiles that are compressed.
     pub(crate) compressed: u32,
     /// Groups that are in the checksum.
@@ -53,7 +55,7 @@ pub(crate) struct Progress {
 }
 
 /// The two ops, compiled with the scheduler.
-pub(crate) fn program() -> Result<Program, taskring::BackendError> {
+pub(crate) fn program() -> Result<Program, BackendError> {
     // A cut turn of `bc1` may run again: it only writes words of its own. One of `checksum` may not.
     let bc1 = OpSource::new("bc1", include_str!("bc1.glsl"), Width::Subgroup).restartable();
     Program::builder().source(bc1).op("checksum", include_str!("checksum.glsl"), Width::Subgroup).build()
@@ -68,16 +70,17 @@ pub(crate) fn stream(
     ahead: u32,
     show: &mut dyn FnMut(Progress),
 ) -> Result<Streamed, Box<dyn Error>> {
-    let buffers = Buffers::new(runtime.device(), tiling)?;
+    let uploader = Uploader::new(runtime, image, tiling)?;
+    let results = Results::new(runtime.device(), tiling)?;
     let sums = runtime.create_timeline()?;
-    let tasks = tasks(runtime, program, tiling, &buffers, sums)?;
+    let tasks = tasks(runtime, program, tiling, &uploader, &results, sums)?;
     let mut stream = Stream {
         runtime,
         tiling,
+        uploader,
         sums,
         tasks: &tasks,
         submitted: 0,
-        uploaded: 0,
         completions: Vec::with_capacity(tasks.len()),
         unfinished: (0..tiling.groups()).map(|group| tiling.group_tiles(group).len() as u32).collect(),
         compressed: 0,
@@ -86,21 +89,21 @@ pub(crate) fn stream(
 
     let start = Instant::now();
     stream.submit()?;
-    while stream.uploaded < tiling.tiles() {
-        if stream.uploaded - stream.compressed < ahead {
-            stream.upload(image, mapped(&buffers.image)?)?;
+    stream.uploader.upload_next()?;
+    // Before that, a slice would find nothing but tasks that wait.
+    stream.uploader.wait(1)?;
+    while stream.completions.len() < tasks.len() {
+        let submitted = stream.uploader.submitted();
+        if submitted < tiling.tiles() && submitted - stream.compressed < ahead {
+            stream.uploader.upload_next()?;
             stream.take(Duration::ZERO)?;
         } else {
             stream.take(PATIENCE)?;
         }
-        show(stream.progress());
-    }
-    while stream.completions.len() < tasks.len() {
-        stream.take(PATIENCE)?;
-        show(stream.progress());
+        show(stream.progress()?);
     }
     let elapsed = start.elapsed();
-    let completions = stream.completions;
+    let (completions, queue) = (stream.completions, stream.uploader.queue);
 
     // No slice runs after this, so what the device wrote is here to read.
     let left = runtime.stop(PATIENCE)?.unfinished;
@@ -108,38 +111,34 @@ pub(crate) fn stream(
         return Err(format!("{} tasks are unfinished although each has completed", left.len()).into());
     }
     let mut blocks = vec![[0; 2]; (tiling.width * tiling.height / 16) as usize];
-    mapped(&buffers.blocks)?.read(0, bytemuck::cast_slice_mut(&mut blocks))?;
-    let sum = mapped(&buffers.sum)?.read_pod(0)?;
+    mapped(&results.blocks)?.read(0, bytemuck::cast_slice_mut(&mut blocks))?;
+    let sum = mapped(&results.sum)?.read_pod(0)?;
     let turns = spans(&runtime.take_trace());
-    Ok(Streamed { blocks, sum, completions, stats: runtime.stats(), turns, elapsed })
+    Ok(Streamed { blocks, sum, queue, completions, stats: runtime.stats(), turns, elapsed })
 }
 
-/// What the tasks read and write; the layouts are described in `bc1.glsl` and `checksum.glsl`.
-struct Buffers {
-    image: Arc<Buffer>,
+/// What the tasks write; the layouts are described in `bc1.glsl` and `checksum.glsl`.
+struct Results {
     blocks: Arc<Buffer>,
     sum: Arc<Buffer>,
 }
 
-impl Buffers {
+impl Results {
     fn new(device: &Device, tiling: Tiling) -> Result<Self, Box<dyn Error>> {
-        let allocate = |name, bytes, kind| {
-            device
-                .allocate(BufferDesc { name, bytes, kind, usage: vk::BufferUsageFlags::empty(), shared: false })
-                .map(Arc::new)
+        let allocate = |name, bytes| {
+            let (kind, usage) = (MemoryKind::Report, vk::BufferUsageFlags::empty());
+            device.allocate(BufferDesc { name, bytes, kind, usage, shared: false }).map(Arc::new)
         };
         let texels = u64::from(tiling.width) * u64::from(tiling.height);
-        let image = allocate("texels", 16 + 4 * texels, MemoryKind::Mailbox)?;
-        let blocks = allocate("BC1 blocks", texels / 2, MemoryKind::Report)?;
-        let sum = allocate("checksum", 4 * SUM_WORDS as u64, MemoryKind::Report)?;
+        let blocks = allocate("BC1 blocks", texels / 2)?;
+        let sum = allocate("checksum", 4 * SUM_WORDS as u64)?;
         let [width, height, edge, across] = tiling.header();
-        mapped(&image)?.write_pod(0, &tiling.header())?;
         mapped(&sum)?.write_pod::<[u32; SUM_WORDS]>(0, &[0, 0, 0, tiling.group, width, height, edge, across])?;
-        Ok(Self { image, blocks, sum })
+        Ok(Self { blocks, sum })
     }
 }
 
-fn mapped(buffer: &Buffer) -> Result<&Mapped, String> {
+pub(crate) fn mapped(buffer: &Buffer) -> Result<&Mapped, String> {
     buffer.mapped().ok_or_else(|| format!("a {} has no mapping", buffer.kind().name()))
 }
 
@@ -150,17 +149,18 @@ fn tasks(
     runtime: &Runtime,
     program: &Program,
     tiling: Tiling,
-    buffers: &Buffers,
+    uploader: &Uploader<'_>,
+    results: &Results,
     sums: TimelineId,
 ) -> Result<Vec<TaskWorkItem>, Box<dyn Error>> {
     let (bc1, checksum) = (program.op("bc1")?, program.op("checksum")?);
     let register = |buffer: &Arc<Buffer>| runtime.register_buffer(0, buffer, 0..buffer.bytes());
-    let [image, blocks, sum]: [BufferHandle; 3] =
-        [register(&buffers.image)?, register(&buffers.blocks)?, register(&buffers.sum)?];
+    let [picture, blocks, sum]: [BufferHandle; 3] =
+        [register(uploader.picture())?, register(&results.blocks)?, register(&results.sum)?];
 
-    let compress = Task::new(bc1).input(image).output(blocks);
+    let compress = Task::new(bc1).input(picture).output(blocks);
     let compress = |tile: u32| {
-        compress.param(tile).id(tile).priority(tiling.priority(tile)).paused_until(UPLOADS, tile + 1).item()
+        compress.param(tile).id(tile).priority(tiling.priority(tile)).paused_until(uploader.timeline, tile + 1).item()
     };
     let add_up = Task::new(checksum).input(blocks).output(sum).priority(TaskPriority::Critical);
     let add_up = |group: u32| add_up.param(group).id(tiling.tiles() + group).paused_until(sums, group + 1).item();
@@ -172,12 +172,12 @@ fn tasks(
 struct Stream<'a> {
     runtime: &'a Runtime,
     tiling: Tiling,
+    uploader: Uploader<'a>,
     /// The timeline whose epoch is `ready_groups`.
     sums: TimelineId,
     tasks: &'a [TaskWorkItem],
     /// Tasks that the runtime has taken.
     submitted: usize,
-    uploaded: u32,
     completions: Vec<Completion>,
     /// Tiles of each group that are not compressed yet.
     unfinished: Vec<u32>,
@@ -193,20 +193,6 @@ impl Stream<'_> {
             self.submitted += self.runtime.submit_batch(&self.tasks[self.submitted..])?.count();
         }
         Ok(())
-    }
-
-    /// Uploads the next tile and says so.
-    fn upload(&mut self, image: &Image, target: &Mapped) -> Result<(), Box<dyn Error>> {
-        let (tile, width) = (self.uploaded, self.tiling.width as usize);
-        let columns = self.tiling.columns(tile);
-        for row in self.tiling.rows(tile) {
-            let first = row as usize * width + columns.start as usize;
-            let header = size_of_val(&self.tiling.header());
-            let texels = &image.texels[first..first + columns.len()];
-            target.write((header + 4 * first) as u64, bytemuck::cast_slice(texels))?;
-        }
-        self.uploaded += 1;
-        Ok(self.runtime.signal(UPLOADS, self.uploaded.into())?)
     }
 
     /// Takes over what has ended, waiting for something if there is time, and puts new tasks into the freed room.
@@ -243,9 +229,9 @@ impl Stream<'_> {
         }
     }
 
-    fn progress(&self) -> Progress {
+    fn progress(&self) -> Result<Progress, BackendError> {
         let summed = self.completions.len() as u32 - self.compressed;
-        Progress { uploaded: self.uploaded, compressed: self.compressed, summed }
+        Ok(Progress { uploaded: self.uploader.uploaded()?, compressed: self.compressed, summed })
     }
 }
 
