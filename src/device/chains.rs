@@ -291,7 +291,7 @@ pub(super) unsafe fn create_timeline(device: &ash::Device, initial: u64, exporta
     unsafe { device.create_semaphore(&info, None) }
 }
 
-/// Submits command buffers with at most one timeline wait before all of them and one timeline signal after.
+/// Submits command buffers with timeline waits before all of them and at most one timeline signal after.
 ///
 /// # Safety
 /// As for `vkQueueSubmit`: live handles of this device, the queue locked, command buffers ready to be executed.
@@ -299,10 +299,10 @@ pub(super) unsafe fn submit(
     device: &ash::Device,
     queue: vk::Queue,
     command_buffers: &[vk::CommandBuffer],
-    wait: Option<(vk::Semaphore, u64)>,
+    waits: &[(vk::Semaphore, u64)],
     signal: Option<(vk::Semaphore, u64)>,
 ) -> VkResult<()> {
-    let (wait_semaphores, wait_values): (Vec<_>, Vec<_>) = wait.into_iter().unzip();
+    let (wait_semaphores, wait_values): (Vec<_>, Vec<_>) = waits.iter().copied().unzip();
     let (signal_semaphores, signal_values): (Vec<_>, Vec<_>) = signal.into_iter().unzip();
     let stages = vec![vk::PipelineStageFlags::ALL_COMMANDS; wait_semaphores.len()];
     let mut timelines = vk::TimelineSemaphoreSubmitInfo::default()

@@ -72,6 +72,9 @@ impl Device {
 
     /// Submits command buffers to the compute queue, after `wait` was reached and with `signal` when they are done.
     ///
+    /// It stands behind the slices of runtimes that were submitted before, which in live mode stay for a while even if
+    /// there is nothing to do: [`Runtime::end_slice`](crate::Runtime::end_slice) makes way.
+    ///
     /// Both are timeline semaphores with a value. The wait holds up the whole queue and cannot be taken back, so it
     /// should be for a value that is sure to come.
     ///
@@ -89,7 +92,7 @@ impl Device {
         signal: Option<(vk::Semaphore, u64)>,
     ) -> Result<(), BackendError> {
         // SAFETY: the caller's promises.
-        unsafe { self.submit_to(&self.queues().slices, command_buffers, wait, signal) }
+        unsafe { self.submit_to(&self.queues().slices, command_buffers, wait.as_slice(), signal) }
     }
 
     /// As [`Device::submit`], to a queue that no slice runs on, and with no order between the two but what the
@@ -112,7 +115,7 @@ impl Device {
     ) -> Result<(), BackendError> {
         let queue = self.queues().other.as_ref().ok_or(BackendError::NoOtherQueue)?;
         // SAFETY: the caller's promises.
-        unsafe { self.submit_to(queue, command_buffers, wait, signal) }
+        unsafe { self.submit_to(queue, command_buffers, wait.as_slice(), signal) }
     }
 
     /// As [`Device::submit`], to a queue that can copy and fill and nothing else: what stands there takes no part of
@@ -134,7 +137,21 @@ impl Device {
     ) -> Result<(), BackendError> {
         let queue = self.queues().transfer.as_ref().ok_or(BackendError::NoTransferQueue)?;
         // SAFETY: the caller's promises.
-        unsafe { self.submit_to(queue, command_buffers, wait, signal) }
+        unsafe { self.submit_to(queue, command_buffers, wait.as_slice(), signal) }
+    }
+
+    /// As [`Device::submit`], after several values.
+    ///
+    /// # Safety
+    /// As for [`Device::submit`].
+    pub(crate) unsafe fn submit_after(
+        &self,
+        command_buffers: &[vk::CommandBuffer],
+        waits: &[(vk::Semaphore, u64)],
+        signal: Option<(vk::Semaphore, u64)>,
+    ) -> Result<(), BackendError> {
+        // SAFETY: the caller's promises.
+        unsafe { self.submit_to(&self.queues().slices, command_buffers, waits, signal) }
     }
 
     /// Submits to a queue of this device.
@@ -145,13 +162,13 @@ impl Device {
         &self,
         queue: &Queue,
         command_buffers: &[vk::CommandBuffer],
-        wait: Option<(vk::Semaphore, u64)>,
+        waits: &[(vk::Semaphore, u64)],
         signal: Option<(vk::Semaphore, u64)>,
     ) -> Result<(), BackendError> {
         self.check()?;
         let queue = lock(queue);
         // SAFETY: the caller's promises; the queue is locked until the call returns.
-        let submitted = unsafe { chains::submit(self.raw(), *queue, command_buffers, wait, signal) };
+        let submitted = unsafe { chains::submit(self.raw(), *queue, command_buffers, waits, signal) };
         submitted.map_err(|result| self.fail("vkQueueSubmit", result))
     }
 }

@@ -13,6 +13,7 @@ use super::pace::{Orders, Pace};
 use super::recovery;
 use super::slices::{Slices, exit_record, host};
 use super::state::State;
+use super::timelines::Reached;
 use crate::abi::{self, SliceExit, SliceLaunch, SlotMeta, TaskWorkItem};
 use crate::error::BackendError;
 use crate::program::Op;
@@ -76,7 +77,7 @@ impl Shared {
 }
 
 /// A slice that was submitted and not seen to end.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct Pending {
     slice: u32,
     place: usize,
@@ -84,6 +85,8 @@ struct Pending {
     value: u64,
     /// When it can have begun at the earliest: when it was submitted, or the one before was last seen to run.
     since: Instant,
+    /// What it waited for, kept as long as it is pending.
+    _reached: Vec<Reached>,
 }
 
 /// One thread at a time drives: whoever holds the lock around this. Locks [`Shared`] inside, never the other way round.
@@ -261,10 +264,11 @@ impl Driver {
         }
         host(&memory.launch)?.write_pod(record_offset(place), &launch)?;
         let since = Instant::now();
-        let value = self.slices.launch(memory, place, self.workers, self.fresh)?;
+        let reached = state.tables.timelines.take_reached();
+        let value = self.slices.launch(memory, place, self.workers, self.fresh, &reached)?;
         (state.wants_slice, state.slice_runs, state.progress_value) = (false, true, value);
         state.stats.slices += 1;
-        self.pending.push_back(Pending { slice, place, value, since });
+        self.pending.push_back(Pending { slice, place, value, since, _reached: reached });
         (self.last, self.fresh) = (slice, false);
         Ok(())
     }
@@ -272,7 +276,7 @@ impl Driver {
     /// Takes over the slices that have ended, recovers if one of them was cut, and announces the ends of groups. True if there were any.
     fn reap(&mut self, context: &Context<'_>) -> Result<bool, BackendError> {
         let mut any = false;
-        while let Some(first) = self.pending.front().copied() {
+        while let Some(first) = self.pending.front() {
             let now = Instant::now();
             if !self.slices.ended(first.value)? {
                 if let Some(next) = self.pending.get_mut(1) {
@@ -280,8 +284,9 @@ impl Driver {
                 }
                 break;
             }
-            self.pending.pop_front();
-            self.take_over(context, first)?;
+            if let Some(ended) = self.pending.pop_front() {
+                self.take_over(context, &ended)?;
+            }
             any = true;
         }
         if self.pending.is_empty() && self.cut {
@@ -297,7 +302,7 @@ impl Driver {
         Ok(any)
     }
 
-    fn take_over(&mut self, context: &Context<'_>, ended: Pending) -> Result<(), BackendError> {
+    fn take_over(&mut self, context: &Context<'_>, ended: &Pending) -> Result<(), BackendError> {
         let Context { memory, options, shared, .. } = context;
         let exit = exit_record(memory, ended.place, ended.slice)?;
         if let Some(exit) = exit.filter(|exit| exit.reasons & abi::TR_EXIT_SHAPE != 0) {

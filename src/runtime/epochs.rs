@@ -128,7 +128,7 @@ impl Runtime {
     ///
     /// # Safety
     /// The command buffer is in the recording state, outside of a render pass, for a queue family that the device was made with. It is executed
-    /// only while this runtime exists, and never once the timeline is closed.
+    /// only while this runtime exists, of which a clone can be kept until then, and never once the timeline is closed.
     ///
     /// # Errors
     /// [`BackendError::WrongCarrier`] unless the timeline was registered as [`Signaller::Recorded`]; [`BackendError::EpochWentBack`];

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::memory::{Memory, Push, SLICES, record_offset};
+use super::timelines::Reached;
 use crate::abi::{self, SlotMeta, TaskWorkItem};
 use ash::vk;
 
@@ -92,17 +93,19 @@ impl Slices {
     }
 
     /// Submits a slice of `workers` workgroups after all before it; clears the private memory first if `fresh`. The slice that had this place
-    /// before has ended. Returns the value that the timeline reaches with the slice's end.
+    /// before has ended. It begins after the semaphores have reached what
+    /// they have reached already: that makes what was written before visible to it. Returns the value that the timeline reaches with the slice's end.
     pub(super) fn launch(
         &mut self,
         memory: &Memory,
         place: usize,
         workers: u32,
         fresh: bool,
+        reached: &[Reached],
     ) -> Result<u64, BackendError> {
         let push = memory.push(place);
         let (layout, pipeline) = (self.layout, self.pipeline);
-        self.submit("slice", place, |raw, commands| {
+        self.submit("slice", place, reached, |raw, commands| {
             if fresh {
                 for (buffer, word) in memory.fills() {
                     // SAFETY: the buffer is alive, has transfer usage, and no submission that uses it is pending.
@@ -130,7 +133,7 @@ impl Slices {
         let (slots, metas) = (memory.slots.bytes(), memory.metas.bytes());
         // One that took too long for whoever asked may still have the command buffer.
         self.rest(timeout)?;
-        self.submit("inspection", SLICES, |raw, commands| {
+        self.submit("inspection", SLICES, &[], |raw, commands| {
             let into = memory.inspection.raw();
             for (buffer, bytes, at) in [(&memory.slots, slots, 0), (&memory.metas, metas, slots)] {
                 let region = [vk::BufferCopy::default().dst_offset(at).size(bytes)];
@@ -154,6 +157,7 @@ impl Slices {
         &mut self,
         what: &str,
         place: usize,
+        reached: &[Reached],
         record: impl FnOnce(&ash::Device, vk::CommandBuffer),
     ) -> Result<u64, BackendError> {
         let _span = tracing::trace_span!("submit", what, number = self.submitted + 1).entered();
@@ -171,9 +175,10 @@ impl Slices {
         let ended = unsafe { raw.end_command_buffer(commands) };
         ended.map_err(|result| fail("vkEndCommandBuffer", result))?;
         let signal = Some((self.progress.raw(), self.submitted + 1));
+        let waits: Vec<_> = reached.iter().map(|(timeline, value)| (timeline.raw(), *value)).collect();
         // SAFETY: the handles are alive and recorded for this family, the value is the next of a timeline that only this function signals, and
         // what the commands use lives in the runtime, which waits for them before it goes.
-        unsafe { self.device.submit(&[commands], None, signal) }?;
+        unsafe { self.device.submit_after(&[commands], &waits, signal) }?;
         self.submitted += 1;
         Ok(self.submitted)
     }

@@ -48,6 +48,9 @@ enum State {
     Free,
 }
 
+/// A semaphore, and a value that it has reached.
+pub(super) type Reached = (Arc<Timeline>, u64);
+
 /// A semaphore whose values are the epochs.
 #[derive(Clone, Debug)]
 pub(super) struct Source {
@@ -72,6 +75,8 @@ pub(super) struct Timelines {
     free: VecDeque<usize>,
     /// The changes that the last slice had looked after.
     heard: u32,
+    /// What was relayed since a slice was last submitted: where semaphores are, at least.
+    reached: Vec<Reached>,
 }
 
 impl Timelines {
@@ -84,6 +89,7 @@ impl Timelines {
             foreign: Vec::new(),
             free: VecDeque::new(),
             heard: 0,
+            reached: Vec::new(),
         }
     }
 
@@ -213,6 +219,9 @@ impl Timelines {
         }
         self.touch(index);
         self.foreign.retain(|foreign| *foreign != index);
+        if let Some(source) = &self.entries[index].source {
+            self.reached.retain(|(other, _)| !Arc::ptr_eq(other, &source.semaphore));
+        }
         let heard_with = self.signals;
         let entry = &mut self.entries[index];
         entry.epoch = LAST;
@@ -256,12 +265,20 @@ impl Timelines {
             let Some(source) = &self.entries[index].source else { continue };
             let value = source.semaphore.value()?;
             if value > self.entries[index].epoch {
+                let semaphore = source.semaphore.clone();
+                self.reached.retain(|(other, _)| !Arc::ptr_eq(other, &semaphore));
+                self.reached.push((semaphore, value));
                 self.entries[index].epoch = value;
                 self.touch(index);
                 moved = true;
             }
         }
         Ok(moved)
+    }
+
+    /// What the next slice waits for without having to wait.
+    pub(super) fn take_reached(&mut self) -> Vec<Reached> {
+        std::mem::take(&mut self.reached)
     }
 
     /// Writes what has changed to the mailbox.
