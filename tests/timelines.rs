@@ -14,7 +14,7 @@ use common::{Checked, LONG, device, lane_program, word, words};
 use engine::{Engine, Queue};
 use taskring::*;
 
-const OPS: [(&str, &str); 3] = [
+const OPS: [(&str, &str); 4] = [
     (
         "count",
         "Turn count(TaskWorkItem task) { buffer_atomic_add(task_output(task), task.param, 1u); return task_complete(); }",
@@ -27,6 +27,7 @@ const OPS: [(&str, &str); 3] = [
             return task_pause(task.continuation_pc + 1u, 0u, task.continuation_pc + 1u);
         }",
     ),
+    ("spin", "Turn spin(TaskWorkItem task) { return task_yield(0u, 0u); }"),
     // Pauses on the timeline that its parameter names.
     (
         "pause_on",
@@ -38,7 +39,8 @@ const OPS: [(&str, &str); 3] = [
 ];
 const COUNT: u32 = 0;
 const FOLLOW: u32 = 1;
-const PAUSE_ON: u32 = 2;
+const SPIN: u32 = 2;
+const PAUSE_ON: u32 = 3;
 
 fn small() -> RuntimeOptions {
     RuntimeOptions { capacity: 1024, ..RuntimeOptions::default() }
@@ -136,6 +138,23 @@ fn a_task_resumes_whoever_signals_the_semaphore_and_whether_slices_run_or_not() 
     }
     assert_eq!(bench.runtime.epoch(timeline), Ok(epoch.into()));
     assert!(semaphore.wait(epoch.into(), LONG).unwrap());
+}
+
+#[test]
+fn a_signal_whose_hint_is_lost_is_found_by_the_slice_that_runs() {
+    let endless = RuntimeOptions { slice_time: Duration::MAX, turn_budget: Some(1 << 30), ..small() };
+    let bench = bench(RuntimeOptions { missed_signals: 3, mode: Mode::Live, ..endless });
+    // So that the slice does not end; the first ones are short.
+    bench.submit(&[Task::new(SPIN).item()]);
+    std::thread::sleep(Duration::from_millis(100));
+    for epoch in 1..4 {
+        bench.submit(&[bench.waiter(0, TimelineId::DEFAULT, epoch)]);
+        bench.submit(&[Task::new(COUNT).output(bench.output).param(1).item()]);
+        bench.counted(1, epoch); // and so the waiter was read, too
+        bench.runtime.signal(0, epoch.into()).unwrap();
+        bench.counted(0, epoch);
+    }
+    assert!(bench.runtime.end_slice().is_ok());
 }
 
 #[test]

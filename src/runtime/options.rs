@@ -57,6 +57,8 @@ pub struct RuntimeOptions {
     /// Makes so many submissions, the first ones, go unheard by the slice that runs, as if it had just looked for the last time. For tests of
     /// that race.
     pub missed_bells: u32,
+    /// Makes so many changes of epochs, the first ones, be written without the hint to look for them. For tests that a lost hint costs no task.
+    pub missed_signals: u32,
 }
 
 /// Whether a running slice hears the host.
@@ -92,6 +94,7 @@ impl Default for RuntimeOptions {
             launch_on_submit: true,
             cut_turn: None,
             missed_bells: 0,
+            missed_signals: 0,
         }
     }
 }

@@ -48,7 +48,7 @@ impl State {
     pub(super) fn new(options: &RuntimeOptions, live: bool) -> Self {
         Self {
             journal: Journal::new(options.capacity),
-            tables: Tables::new(options.tenants, options.buffers),
+            tables: Tables::new(options.tenants, options.buffers, options.missed_signals),
             mailbox: Mailbox::new(live, options.capacity, options.missed_bells),
             tickets: Vec::new(),
             stats: RuntimeStats::default(),
