@@ -47,7 +47,7 @@ impl Runtime {
         })?;
         tracing::debug!(?timeline, ?signaller, ?carrier, "registered a timeline");
         // It waits for this one too from now on.
-        self.0.alarm.ring();
+        self.0.alarm.rouse();
         Ok(timeline)
     }
 
@@ -221,7 +221,7 @@ impl Runtime {
         })?;
         self.0.launch_after_submit();
         // It may sleep on the semaphore.
-        self.0.alarm.ring();
+        self.0.alarm.rouse();
         Ok(())
     }
 
@@ -303,7 +303,7 @@ impl Runtime {
         self.0.with_state(|state, _| state.journal.group(&ids, announcement))?;
         self.0.launch_after_submit();
         // From now on it looks for ends while slices run.
-        self.0.alarm.ring();
+        self.0.alarm.rouse();
         Ok(())
     }
 

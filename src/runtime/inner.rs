@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::driver::{Context, Driver, Shared, Step};
 use super::journal::Delivery;
-use super::keeper::{Alarm, NIGHT};
+use super::keeper::{Alarm, NIGHT, Sleep};
 use super::memory::Memory;
 use super::options::RuntimeOptions;
 use super::slices::{self, SPIN};
@@ -132,11 +132,11 @@ impl Inner {
             let nap = if watched { SHORT_NAP } else { NAP };
             self.progress.wait(value, time.min(nap))?;
         } else if !watched {
-            return self.alarm.sleep_or(&self.device, &[(self.progress.clone(), value)], time);
+            return self.alarm.sleep_or(Sleep::ForSlice, &self.device, &[(self.progress.clone(), value)], time);
         } else {
             let deadline = Instant::now() + time;
             let moved = || awaited.iter().any(|(timeline, news)| timeline.value().is_ok_and(|value| value >= *news));
-            while Instant::now() < deadline && self.progress.value()? < value && !self.alarm.is_rung() && !moved() {
+            while Instant::now() < deadline && self.progress.value()? < value && !self.alarm.is_roused() && !moved() {
                 if self.record_comes(next.0, next.1)? {
                     break;
                 }
@@ -243,7 +243,7 @@ impl Inner {
         };
         match awaited.is_empty() {
             true => Ok(self.alarm.sleep(None)),
-            false if self.sleeps() => self.alarm.sleep_or(&self.device, &awaited, NIGHT),
+            false if self.sleeps() => self.alarm.sleep_or(Sleep::Parked, &self.device, &awaited, NIGHT),
             false => Ok(self.alarm.sleep(Some(NAP))),
         }
     }

@@ -25,15 +25,27 @@ pub(super) struct Alarm {
     state: Mutex<Call>,
     rung: Condvar,
     bell: Timeline,
-    /// What the bell has to reach, while the keeper sleeps on semaphores.
-    sleeps: Mutex<Option<u64>>,
+    /// What the bell has to reach, while the keeper sleeps on semaphores, and how.
+    sleeps: Mutex<Option<(u64, Sleep)>>,
+}
+
+/// What wakes a keeper that sleeps on semaphores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sleep {
+    /// No slice runs: every ring.
+    Parked,
+    /// A slice runs, at whose end it will look anyway: only [`Alarm::rouse`]. Signalling the bell takes microseconds, and submissions ring.
+    ForSlice,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Call {
     #[default]
     Nothing,
+    /// There may be something to drive.
     Work,
+    /// There is something new to look for while slices run.
+    News,
     Stop,
 }
 
@@ -52,47 +64,61 @@ impl Alarm {
         let mut call = self.lock();
         if *call == Call::Nothing {
             *call = Call::Work;
-            self.wake();
+            self.wake(|sleep| sleep == Sleep::Parked);
         }
     }
 
-    /// Whether it has been rung since the keeper last slept.
-    pub(super) fn is_rung(&self) -> bool {
-        *self.lock() != Call::Nothing
+    /// There is something new to look for while slices run.
+    pub(super) fn rouse(&self) {
+        let mut call = self.lock();
+        if *call != Call::Stop {
+            *call = Call::News;
+        }
+        self.wake(|_| true);
+    }
+
+    /// Whether it has been roused, or stopped, since the keeper last slept.
+    pub(super) fn is_roused(&self) -> bool {
+        matches!(*self.lock(), Call::News | Call::Stop)
     }
 
     fn stop(&self) {
         let mut call = self.lock();
         *call = Call::Stop;
-        self.wake();
+        self.wake(|_| true);
     }
 
     /// With the call locked, so that the keeper either sees it before it sleeps, or is woken.
-    fn wake(&self) {
+    fn wake(&self, wakes: impl Fn(Sleep) -> bool) {
         self.rung.notify_one();
-        let sleeps = self.sleeps.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(value) = sleeps
+        let sleeps = self.sleeping().take_if(|(_, sleep)| wakes(*sleep));
+        if let Some((value, _)) = sleeps
             && let Err(error) = self.bell.signal(value)
         {
             tracing::debug!(%error, "the keeper sleeps on");
         }
     }
 
-    /// Sleeps until it is rung or one of the timelines has reached its value, for at most `timeout`. False if the keeper is to stop.
+    fn sleeping(&self) -> MutexGuard<'_, Option<(u64, Sleep)>> {
+        self.sleeps.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sleeps until it is woken or one of the timelines has reached its value, for at most `timeout`. False if the keeper is to stop.
     pub(super) fn sleep_or(
         &self,
+        sleep: Sleep,
         device: &Device,
         awaited: &[(Arc<Timeline>, u64)],
         timeout: Duration,
     ) -> Result<bool, BackendError> {
         let call = self.lock();
-        if *call == Call::Nothing {
+        if *call == Call::Nothing || (*call == Call::Work && sleep == Sleep::ForSlice) {
             let value = self.bell.value()? + 1;
-            *self.sleeps.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
+            *self.sleeping() = Some((value, sleep));
             drop(call);
             let any = awaited.iter().map(|(timeline, news)| (&**timeline, *news)).chain([(&self.bell, value)]);
             let woken = device.wait_any(&any.collect::<Vec<_>>(), timeout);
-            *self.sleeps.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            *self.sleeping() = None;
             woken?;
         } else {
             drop(call);
@@ -113,7 +139,7 @@ impl Alarm {
             }
             Some(_) => {}
         }
-        if *call == Call::Work {
+        if *call != Call::Stop {
             *call = Call::Nothing;
         }
         *call != Call::Stop
