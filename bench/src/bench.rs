@@ -89,7 +89,7 @@ impl Bench {
     /// facts may give.
     pub fn run(&self, device: &Device) -> Result<Report, Error> {
         if device.is_cpu() && !self.software {
-            return Err(Error::Software { device: device.description() });
+            return Err(Error::Software { device: device.facts().name.clone() });
         }
         let program = scenarios::ops::program()?;
         let facts = Facts::collect(device, &program, self.size, self.command.clone())?;

@@ -14,7 +14,7 @@ pub enum Error {
     /// The device is a driver that runs on the CPU, and nobody asked for that.
     #[error("{device} runs on the CPU, so its times say nothing about a GPU; `--software` measures it all the same")]
     Software {
-        /// The device's description.
+        /// The device's name.
         device: String,
     },
     /// A name of no scenario.
@@ -29,6 +29,12 @@ pub enum Error {
     #[error("wrong result: {what}")]
     Wrong {
         /// What was seen.
+        what: String,
+    },
+    /// The histogram of latencies refused something.
+    #[error("the histogram of latencies: {what}")]
+    Histogram {
+        /// What it said.
         what: String,
     },
     /// Somebody asked to stop.

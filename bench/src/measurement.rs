@@ -90,8 +90,19 @@ impl Unit {
 
     /// The number in three digits, with the unit.
     pub fn show(self, value: f64) -> String {
-        format!("{} {}", number(value), self.name())
+        match self {
+            Self::Micros => time(value * 1e3),
+            Self::NanosPerTurn => format!("{}/turn", time(value)),
+            Self::TasksPerSecond | Self::TurnsPerSecond => format!("{} {}", number(value), self.name()),
+        }
     }
+}
+
+/// Nanoseconds in three digits, in the unit that suits them.
+fn time(nanos: f64) -> String {
+    let scales = [(1e9, "s"), (1e6, "ms"), (1e3, "µs"), (1.0, "ns")];
+    let (scale, name) = scales.into_iter().find(|(scale, _)| nanos >= scale * 0.9995).unwrap_or((1.0, "ns"));
+    format!("{} {name}", number(nanos / scale))
 }
 
 /// Three digits, and `k`, `M` or `G` for a thousand, a million and a milliard.
@@ -116,6 +127,16 @@ mod tests {
     fn numbers_have_three_digits() {
         let shown = [0.0, 0.1234, 5.367, 99.97, 135_000.0, 999_700.0, 20_800_000.0, 1_079_000_000.0].map(number);
         assert_eq!(shown, ["0.00", "0.12", "5.37", "100", "135 k", "1.00 M", "20.8 M", "1.08 G"]);
+    }
+
+    #[test]
+    fn times_are_in_the_unit_that_suits_them() {
+        assert_eq!(
+            [0.42, 5.367, 4_260.0, 2.5e6].map(|micros| Unit::Micros.show(micros)),
+            ["420 ns", "5.37 µs", "4.26 ms", "2.50 s"]
+        );
+        assert_eq!(Unit::NanosPerTurn.show(87_600.0), "87.6 µs/turn");
+        assert_eq!(Unit::TasksPerSecond.show(2.08e7), "20.8 M tasks/s");
     }
 
     #[test]

@@ -85,7 +85,7 @@ impl Run<'_> {
         variant: Variant,
         mut sample: impl FnMut() -> Result<Duration, Error>,
     ) -> Result<(), Error> {
-        let mut latencies = Latencies::default();
+        let mut latencies = Latencies::new()?;
         self.go_on()?;
         let began = Instant::now();
         while began.elapsed() < self.warm_up() {
@@ -99,7 +99,7 @@ impl Run<'_> {
                     break;
                 }
             }
-            latencies.end_repetition();
+            latencies.end_repetition()?;
             if self.stop.load(Relaxed) {
                 break;
             }

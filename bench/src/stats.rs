@@ -5,6 +5,8 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
+use crate::Error;
+
 /// Longest latency that is told apart from longer ones.
 const LONGEST: Duration = Duration::from_secs(60);
 /// Three digits of each latency are kept.
@@ -18,38 +20,34 @@ pub struct Latencies {
     medians: Vec<f64>,
 }
 
-impl Default for Latencies {
-    fn default() -> Self {
-        let empty = histogram();
-        Self { all: empty.clone(), repetition: empty, medians: Vec::new() }
-    }
-}
-
-#[allow(clippy::expect_used, reason = "the bounds are constants, and a test makes one")]
-fn histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, LONGEST.as_nanos() as u64, DIGITS).expect("these bounds are valid")
-}
-
 impl Latencies {
+    /// None yet.
+    ///
+    /// # Errors
+    /// [`Error::Histogram`] if the histogram refuses its bounds.
+    pub fn new() -> Result<Self, Error> {
+        let empty = Histogram::new_with_bounds(1, LONGEST.as_nanos() as u64, DIGITS);
+        let empty = empty.map_err(|error| Error::Histogram { what: error.to_string() })?;
+        Ok(Self { all: empty.clone(), repetition: empty, medians: Vec::new() })
+    }
+
     /// Adds a sample; one above a minute counts as a minute.
     pub fn record(&mut self, sample: Duration) {
         self.repetition.saturating_record(u64::try_from(sample.as_nanos()).unwrap_or(u64::MAX));
     }
 
     /// Ends a repetition. The spread of their medians is the noise of the run.
-    pub fn end_repetition(&mut self) {
+    ///
+    /// # Errors
+    /// [`Error::Histogram`] if what it counted cannot be added up.
+    pub fn end_repetition(&mut self) -> Result<(), Error> {
         if self.repetition.is_empty() {
-            return;
+            return Ok(());
         }
         self.medians.push(micros(self.repetition.value_at_quantile(0.5)));
-        // Both have the same bounds, so that every value fits.
-        let _ = self.all.add(&self.repetition);
+        self.all.add(&self.repetition).map_err(|error| Error::Histogram { what: error.to_string() })?;
         self.repetition.reset();
-    }
-
-    /// Forgets everything.
-    pub fn clear(&mut self) {
-        *self = Self::default();
+        Ok(())
     }
 
     /// The percentiles of all repetitions that have ended; `None` before the first.
@@ -146,11 +144,11 @@ mod tests {
 
     #[test]
     fn percentiles_of_a_thousand_steps_are_the_steps() {
-        let mut latencies = Latencies::default();
+        let mut latencies = Latencies::new().unwrap();
         assert_eq!(latencies.percentiles(), None);
         for half in [1..=500, 501..=1000] {
             half.for_each(|micros| latencies.record(Duration::from_micros(micros)));
-            latencies.end_repetition();
+            latencies.end_repetition().unwrap();
         }
         let found = latencies.percentiles().unwrap();
         let near = |found: f64, exact: f64| assert!((found - exact).abs() <= exact / 500.0, "{found} for {exact}");
@@ -166,10 +164,10 @@ mod tests {
 
     #[test]
     fn a_sample_beyond_all_bounds_counts() {
-        let mut latencies = Latencies::default();
+        let mut latencies = Latencies::new().unwrap();
         latencies.record(Duration::MAX);
         latencies.record(Duration::ZERO);
-        latencies.end_repetition();
+        latencies.end_repetition().unwrap();
         assert_eq!(latencies.percentiles().unwrap().count, 2);
     }
 }

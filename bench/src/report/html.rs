@@ -1,7 +1,7 @@
 //! The report as one HTML page.
 
 use super::{Report, cells, gap_text, mark, plot};
-use crate::About;
+use crate::{About, Measurement};
 
 const STYLE: &str = include_str!("style.css");
 
@@ -16,14 +16,34 @@ pub(super) fn render(report: &Report) -> String {
         .collect();
     let contents: String =
         report.scenarios.iter().map(|about| format!("<a href=\"#{0}\">{0}</a>\n", escape(&about.name))).collect();
+    let glance = glance(report);
     let sections: String = report.scenarios.iter().map(|about| section(report, about)).collect();
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n\
          <meta name=\"color-scheme\" content=\"light dark\"/>\n<title>taskring, measured{mark}</title>\n\
          <style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n<h1>taskring, measured</h1>\n{warnings}\
-         <dl>\n{facts}</dl>\n<nav>\n{contents}</nav>\n{sections}</main>\n</body>\n</html>\n",
+         <dl>\n{facts}</dl>\n<nav>\n{contents}</nav>\n{glance}{sections}</main>\n</body>\n</html>\n",
         mark = mark(&report.facts),
+    )
+}
+
+/// One line for each scenario.
+fn glance(report: &Report) -> String {
+    let row = |(without, with): (&Measurement, &Measurement)| {
+        let [[before, ..], [after, _, times]] =
+            [without, with].map(|one| cells(one, Some(without)).map(|cell| escape(&cell)));
+        let (name, title) = (escape(&with.scenario), escape(&format!("{} / {}", without.variant, with.variant)));
+        format!("<tr title=\"{title}\"><th>{name}</th><td>{before}</td><td>{after}</td><td>{times}</td></tr>\n")
+    };
+    let rows: String = report.headlines().map(row).collect();
+    if rows.is_empty() {
+        return rows;
+    }
+    format!(
+        "<h2>At a glance{}</h2>\n<div class=\"table\"><table>\n\
+         <tr><th></th><th>without</th><th>with taskring</th><th>× better</th></tr>\n{rows}</table></div>\n",
+        mark(&report.facts),
     )
 }
 

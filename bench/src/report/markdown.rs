@@ -12,6 +12,17 @@ pub(super) fn render(report: &Report) -> String {
     for (name, value) in report.facts.rows() {
         line(&mut text, format_args!("- {name}: {}", plain(&value)));
     }
+    if report.headlines().next().is_some() {
+        let mark = mark(&report.facts);
+        line(
+            &mut text,
+            format_args!("\n## At a glance{mark}\n\n| | without | with taskring | × better |\n|---|---:|---:|---:|"),
+        );
+    }
+    for (without, with) in report.headlines() {
+        let [[before, ..], [after, _, times]] = [without, with].map(|one| cells(one, Some(without)));
+        line(&mut text, format_args!("| {} | {before} | {after} | {times} |", with.scenario));
+    }
     for about in &report.scenarios {
         let (name, mark) = (&about.name, mark(&report.facts));
         line(&mut text, format_args!("\n## {name}{mark}\n\n{}\n", about.meaning));
@@ -51,7 +62,7 @@ mod tests {
         let text = report.markdown();
         let rows = text.lines().filter(|line| line.contains("variant ")).count();
         assert_eq!(rows, report.measurements.len());
-        assert_eq!(text.matches("(software device)\n\n").count(), report.scenarios.len());
+        assert_eq!(text.matches("(software device)\n\n").count(), report.scenarios.len() + 1, "one at a glance");
         assert!(text.contains("2.38×"), "12.5 us beside 5.25 us:\n{text}");
     }
 }

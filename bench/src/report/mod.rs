@@ -10,6 +10,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::measurement::number;
 use crate::{About, Error, Facts, Measurement, Samples};
 
 /// The version of the results file that this crate writes and reads.
@@ -136,6 +137,14 @@ impl Report {
         self.measurements.iter().find(|one| one.scenario == scenario && one.is_alternative)
     }
 
+    /// For each scenario that has both, its first alternative and the first measurement of taskring's.
+    fn headlines(&self) -> impl Iterator<Item = (&Measurement, &Measurement)> {
+        self.scenarios.iter().filter_map(|about| {
+            let ours = self.measurements.iter().find(|one| one.scenario == about.name && !one.is_alternative);
+            self.beside(&about.name).zip(ours)
+        })
+    }
+
     /// What has to be known about all the numbers, if anything has.
     fn warnings(&self) -> Vec<&'static str> {
         let software = "Measured on a software device: these times say nothing about a GPU.";
@@ -165,7 +174,7 @@ fn cells(measurement: &Measurement, beside: Option<&Measurement>) -> [String; 3]
     };
     let times = match beside {
         Some(beside) if beside.variant != measurement.variant => {
-            format!("{:.2}×", unit.advantage(value, beside.samples.value()))
+            format!("{}×", number(unit.advantage(value, beside.samples.value())))
         }
         Some(_) => "1".into(),
         None => "–".into(),

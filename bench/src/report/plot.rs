@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 
 use super::html::escape;
-use crate::measurement::number;
 use crate::stats::{Percentiles, Spread};
 use crate::{Measurement, Samples};
 
@@ -56,7 +55,7 @@ fn latency_bars(rows: &[(&Measurement, Percentiles)], mark: &str) -> String {
     for (one, percentiles) in rows {
         let kind = kind(one);
         let (p50, p99) = (place(percentiles.p50), place(percentiles.p99));
-        let value = format!("{} µs, p99 {}", number(percentiles.p50), number(percentiles.p99));
+        let value = format!("{}, p99 {}", one.unit.show(percentiles.p50), one.unit.show(percentiles.p99));
         let mut svg = grid(&ticks, place);
         svg += &bar(kind, p50, p99 - p50);
         if let Some(max) = percentiles.max {
@@ -111,7 +110,7 @@ fn curve(points: &[(&Measurement, u64, Spread)], mark: &str) -> String {
     for tick in steps(most) {
         let y = down(tick);
         let _ = write!(svg, "<line class=\"grid\" x1=\"0%\" x2=\"100%\" y1=\"{y:.1}\" y2=\"{y:.1}\"/>");
-        let _ = write!(svg, "<text x=\"0%\" y=\"{:.1}\">{}</text>", y - 3.0, number(tick));
+        let _ = write!(svg, "<text x=\"0%\" y=\"{:.1}\">{}</text>", y - 3.0, short(tick));
     }
     for pair in points.windows(2) {
         let [(_, from, before), (_, to, after)] = pair else { continue };
