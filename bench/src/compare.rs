@@ -8,13 +8,13 @@ use crate::{Facts, Measurement, Report, Samples};
 /// What became of one measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// The two runs' repetitions overlap, or there are too few of them to tell.
+    /// Within the noise of the two runs, or there are too few repetitions to tell.
     Same,
-    /// Better than every repetition of the old run.
+    /// Better, beyond the noise.
     Better,
-    /// Worse than every repetition of the old run, by less than the threshold.
+    /// Worse, beyond the noise, by less than the threshold.
     Worse,
-    /// Worse than every repetition of the old run, by more than the threshold.
+    /// Worse, beyond the noise, by more than the threshold.
     Regression,
     /// Only the old run has it.
     Missing,
@@ -59,6 +59,9 @@ impl Change {
 }
 
 /// Compares two runs; `threshold` is in percent.
+///
+/// The noise of a run is the range of its repetitions, widened by half of it on either side: three repetitions of one thing all lie above three
+/// others of the same thing once in twenty times. A change is beyond the noise if the two runs' ranges do not meet.
 #[must_use]
 pub fn compare(old: &Report, new: &Report, threshold: f64) -> Comparison {
     let twin = |report: &Report, one: &Measurement| {
@@ -68,7 +71,18 @@ pub fn compare(old: &Report, new: &Report, threshold: f64) -> Comparison {
     let both = old.measurements.iter().map(|one| change(one, twin(new, one), threshold));
     let added = new.measurements.iter().filter(|one| twin(old, one).is_none());
     let added = added.map(|one| Change { old: None, new: Some(one.clone()), percent: 0.0, verdict: Verdict::Added });
-    Comparison { changes: both.chain(added).collect(), notes: notes(old, new) }
+    let changes: Vec<Change> = both.chain(added).collect();
+    let mut notes = notes(old, new);
+    let moved = |change: &&Change| {
+        change.is_alternative() && change.verdict != Verdict::Same && change.percent.abs() > threshold
+    };
+    let moved = changes.iter().filter(moved).count();
+    if moved > 0 {
+        notes.push(format!(
+            "{moved} alternatives changed by more than {threshold} %, so something else than taskring did too"
+        ));
+    }
+    Comparison { changes, notes }
 }
 
 fn change(old: &Measurement, new: Option<Measurement>, threshold: f64) -> Change {
@@ -99,7 +113,9 @@ fn noise(samples: &Samples) -> (f64, f64) {
         Samples::Latency(percentiles) => percentiles.repetitions,
         Samples::Repeated(spread) => spread.repetitions,
     };
-    if repetitions < 2 { (f64::NEG_INFINITY, f64::INFINITY) } else { samples.noise() }
+    let (low, high) = samples.noise();
+    let margin = if repetitions < 2 { f64::INFINITY } else { (high - low) / 2.0 };
+    (low - margin, high + margin)
 }
 
 fn notes(old: &Report, new: &Report) -> Vec<String> {
@@ -175,8 +191,9 @@ mod tests {
     #[test]
     fn a_change_counts_beyond_the_noise_of_both_runs() {
         assert_eq!(of([spread(100.0, 1.0), spread(80.0, 1.0)], Unit::TasksPerSecond), Verdict::Regression);
-        assert_eq!(of([spread(100.0, 1.0), spread(97.0, 1.0)], Unit::TasksPerSecond), Verdict::Worse);
+        assert_eq!(of([spread(100.0, 0.5), spread(97.0, 0.5)], Unit::TasksPerSecond), Verdict::Worse);
         assert_eq!(of([spread(100.0, 15.0), spread(80.0, 15.0)], Unit::TasksPerSecond), Verdict::Same);
+        assert_eq!(of([spread(100.0, 6.0), spread(80.0, 6.0)], Unit::TasksPerSecond), Verdict::Same);
         assert_eq!(of([spread(100.0, 1.0), spread(120.0, 1.0)], Unit::TasksPerSecond), Verdict::Better);
         assert_eq!(of([spread(100.0, 1.0), spread(120.0, 1.0)], Unit::NanosPerTurn), Verdict::Regression);
         assert_eq!(of([latency(5.0, 0.1), latency(6.0, 0.1)], Unit::Micros), Verdict::Regression);
@@ -210,7 +227,9 @@ mod tests {
         let (old, mut new) = (sample(), sample());
         assert!(new.measurements[0].is_alternative);
         new.measurements[0].samples = latency(50.0, 0.1);
-        assert!(!compare(&old, &new, 5.0).is_regression());
+        let comparison = compare(&old, &new, 5.0);
+        assert!(!comparison.is_regression());
+        assert!(comparison.notes[0].starts_with("1 alternatives changed"), "{:?}", comparison.notes);
         new.measurements[1].samples = latency(50.0, 0.1);
         assert!(compare(&old, &new, 5.0).is_regression());
     }

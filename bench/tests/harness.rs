@@ -39,17 +39,14 @@ fn five(run: &mut Run<'_>, variant: Variant) -> Result<(), Error> {
     tally.settle()
 }
 
-fn device() -> Device {
-    Device::new(DeviceOptions::default()).unwrap()
-}
-
 fn bench() -> Bench {
     Bench::new(Size::Quick).with(FIVE).with(FAILS).software(true)
 }
 
 #[test]
 fn a_run_measures_what_it_can_and_reports_what_it_cannot() {
-    let report = bench().only(&["five", "fails"]).unwrap().run(&device()).unwrap();
+    let report =
+        bench().only(&["five", "fails"]).unwrap().run(&Device::new(DeviceOptions::default()).unwrap()).unwrap();
     let variants: Vec<_> = report.measurements.iter().map(|one| (one.variant.as_str(), one.is_alternative)).collect();
     assert_eq!(variants, [("without", true), ("with", false)]);
     assert!(report.measurements.iter().all(|one| (4.99..5.01).contains(&one.samples.value())));
@@ -68,7 +65,7 @@ fn a_run_measures_what_it_can_and_reports_what_it_cannot() {
 fn a_run_that_is_stopped_says_so() {
     let bench = bench().only(&["five"]).unwrap();
     bench.stop_flag().store(true, Relaxed);
-    let report = bench.run(&device()).unwrap();
+    let report = bench.run(&Device::new(DeviceOptions::default()).unwrap()).unwrap();
     assert!(report.incomplete && report.measurements.is_empty());
     assert!(report.html().contains("Incomplete"));
     assert!(report.gaps.iter().all(|gap| !gap.failed), "nothing of it is a failure: {:?}", report.gaps);
@@ -76,7 +73,7 @@ fn a_run_that_is_stopped_says_so() {
 
 #[test]
 fn a_software_device_is_refused_unless_it_was_asked_for() {
-    let device = device();
+    let device = Device::new(DeviceOptions::default()).unwrap();
     let refused = bench().software(false).only(&["five"]).unwrap().run(&device);
     if device.is_cpu() {
         assert!(matches!(&refused, Err(Error::Software { .. })), "{refused:?}");
