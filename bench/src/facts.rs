@@ -34,6 +34,8 @@ pub struct Facts {
     pub subgroup_size: u32,
     /// Whether the device is a driver that runs on the CPU.
     pub software: bool,
+    /// Whether it ran under the validation layer, which takes time of its own.
+    pub validated: bool,
     /// Whether a running slice hears the host, where a variant says nothing else.
     pub live: bool,
     /// Why, in sentences.
@@ -72,6 +74,7 @@ impl Facts {
             vulkan: format!("{major}.{minor}.{patch}"),
             subgroup_size: device.plan().subgroup_size,
             software: device.is_cpu(),
+            validated: device.is_validated(),
             live: residency.is_live(),
             reasons: residency.reasons().to_vec(),
             mailbox,

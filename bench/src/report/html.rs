@@ -41,8 +41,8 @@ fn glance(report: &Report) -> String {
         return rows;
     }
     format!(
-        "<h2>At a glance{}</h2>\n<div class=\"table\"><table>\n\
-         <tr><th></th><th>without</th><th>with taskring</th><th>× better</th></tr>\n{rows}</table></div>\n",
+        "<h2>At a glance{}</h2>\n<div class=\"table glance\"><table>\n\
+         <tr><th></th><th>alternative</th><th>taskring</th><th>× better</th></tr>\n{rows}</table></div>\n",
         mark(&report.facts),
     )
 }

@@ -16,7 +16,7 @@ pub(super) fn render(report: &Report) -> String {
         let mark = mark(&report.facts);
         line(
             &mut text,
-            format_args!("\n## At a glance{mark}\n\n| | without | with taskring | × better |\n|---|---:|---:|---:|"),
+            format_args!("\n## At a glance{mark}\n\n| | alternative | taskring | × better |\n|---|---:|---:|---:|"),
         );
     }
     for (without, with) in report.headlines() {
@@ -31,7 +31,7 @@ pub(super) fn render(report: &Report) -> String {
         }
         for one in report.of(name) {
             let [value, more, times] = cells(one, report.beside(name));
-            let alternative = if one.is_alternative { "*without:* " } else { "" };
+            let alternative = if one.is_alternative { "*alternative:* " } else { "" };
             line(&mut text, format_args!("| {alternative}{} | {value} | {more} | {times} |", plain(&one.variant)));
         }
         let gaps: Vec<String> = report.gaps_of(name).map(gap_text).collect();

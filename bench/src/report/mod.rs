@@ -149,7 +149,8 @@ impl Report {
     fn warnings(&self) -> Vec<&'static str> {
         let software = "Measured on a software device: these times say nothing about a GPU.";
         let incomplete = "Incomplete: the run was stopped, or scenarios failed.";
-        [(self.facts.software, software), (self.incomplete, incomplete)]
+        let validated = "Measured under the validation layer, which takes time of its own.";
+        [(self.facts.software, software), (self.facts.validated, validated), (self.incomplete, incomplete)]
             .into_iter()
             .filter_map(|(so, warning)| so.then_some(warning))
             .collect()
@@ -226,6 +227,7 @@ pub(crate) mod tests {
             vulkan: "1.3.0".into(),
             subgroup_size: 32,
             software: true,
+            validated: false,
             live: true,
             reasons: vec!["a reason".into()],
             mailbox: Some("device_local".into()),

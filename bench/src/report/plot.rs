@@ -69,7 +69,7 @@ fn latency_bars(rows: &[(&Measurement, Percentiles)], mark: &str) -> String {
     }
     text += &axis(&ticks, place);
     text + "<p class=\"key\">Dot: median. Bar: from there to p99. Line: to the longest; its stroke: p99.9. Less is better. \
-            Grey: without taskring.</p>\n</figure>\n"
+            Grey: the alternatives.</p>\n</figure>\n"
 }
 
 /// Medians of repetitions as bars from 0.
@@ -92,7 +92,7 @@ fn spread_bars(rows: &[(&Measurement, Spread)], mark: &str) -> String {
     let better = if less { "Less" } else { "More" };
     let _ = writeln!(
         text,
-        "<p class=\"key\">Bar: median of the repetitions; the strokes: their least and their most. {better} is better. Grey: without.</p>\n</figure>"
+        "<p class=\"key\">Bar: median of the repetitions; the strokes: their least and their most. {better} is better. Grey: the alternatives.</p>\n</figure>"
     );
     text
 }

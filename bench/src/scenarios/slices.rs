@@ -24,7 +24,7 @@ fn measure(run: &mut Run<'_>) -> Result<(), Error> {
     let default = RuntimeOptions::default().slice_time;
     for (variant, slice_time) in [
         (Variant::alternative("slices of 1 s"), Duration::from_secs(1)),
-        (Variant::ours(format!("slices of {default:?}, the default")), default),
+        (Variant::ours(format!("slices of {} ms, the default", default.as_millis())), default),
         (Variant::ours("slices of 10 ms"), Duration::from_millis(10)),
         (Variant::ours("slices of 1 ms"), Duration::from_millis(1)),
     ] {
