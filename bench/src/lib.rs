@@ -1,7 +1,7 @@
 //! Measures taskring beside what a user has without it, in the same run, and writes reports that can be compared.
 //!
 //! `cargo bench --features shaderc --bench gpu` in taskring's repository runs [`main`]. As a library: a [`Bench`] runs [`Scenario`]s, its own or
-//! others, on a device and gives a [`Report`], which writes itself as JSON lines, Markdown and HTML; [`compare`] says what changed between two.
+//! others, on a device and gives a [`Report`], which writes itself as JSON lines, Markdown and HTML; [`compare()`] says what changed between two.
 //!
 //! ```no_run
 //! use taskring::{Device, DeviceOptions};
@@ -32,7 +32,7 @@ pub use cli::main;
 pub use compare::{Comparison, Verdict, compare};
 pub use error::Error;
 pub use facts::Facts;
-pub use measurement::{Measurement, Samples, Unit};
+pub use measurement::{At, Measurement, Samples, Unit};
 pub use report::{Gap, Report};
 pub use run::{Run, Variant};
 pub use scenario::{About, Scenario, Size};

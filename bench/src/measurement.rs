@@ -15,11 +15,20 @@ pub struct Measurement {
     pub is_alternative: bool,
     /// What the numbers are.
     pub unit: Unit,
-    /// For variants that differ in one number, that number: a capacity, say.
+    /// For variants that differ in one number, that number. They are drawn against it, too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub at: Option<u64>,
+    pub at: Option<At>,
     /// The numbers.
     pub samples: Samples,
+}
+
+/// A number in which a variant differs from its siblings.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct At {
+    /// What the number is: the capacity, say.
+    pub axis: String,
+    /// The number.
+    pub value: u64,
 }
 
 /// The numbers of a measurement.

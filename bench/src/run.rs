@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use taskring::{Device, Program, Runtime, RuntimeOptions};
 
 use crate::stats::{Latencies, Spread};
-use crate::{Error, Gap, Measurement, Report, Samples, Scenario, Size, Tally};
+use crate::{At, Error, Gap, Measurement, Report, Samples, Scenario, Size, Tally};
 
 /// An idle GPU's clocks are low, and take a while to rise. A CPU's are up already.
 const CLOCKS_RISE: Duration = Duration::from_millis(500);
@@ -19,7 +19,7 @@ pub(crate) const LONGEST: Duration = Duration::from_secs(60);
 pub struct Variant {
     name: String,
     is_alternative: bool,
-    at: Option<u64>,
+    at: Option<At>,
 }
 
 impl Variant {
@@ -33,10 +33,10 @@ impl Variant {
         Self { name: name.into(), is_alternative: true, at: None }
     }
 
-    /// The number in which it differs from its siblings.
+    /// The number in which it differs from its siblings, to draw them against it.
     #[must_use]
-    pub fn at(mut self, at: u64) -> Self {
-        self.at = Some(at);
+    pub fn at(mut self, axis: &str, value: u64) -> Self {
+        self.at = Some(At { axis: axis.into(), value });
         self
     }
 }

@@ -192,7 +192,7 @@ fn gap_text(gap: &Gap) -> String {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::{Percentiles, Scenario, Size, Spread, Unit, scenarios};
+    use crate::{At, Percentiles, Scenario, Size, Spread, Unit, scenarios};
 
     pub(crate) fn spread(median: f64, noise: f64) -> Samples {
         let (min, max) = (median - noise, median + noise);
@@ -243,7 +243,7 @@ pub(crate) mod tests {
                     variant: format!("variant {at:?} of {is_alternative} < & >"),
                     is_alternative,
                     unit,
-                    at,
+                    at: at.map(|value| At { axis: "the <capacity>".into(), value }),
                     samples: samples(if is_alternative { 12.5 } else { 5.25 }, 0.5),
                 });
             }

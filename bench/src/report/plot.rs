@@ -27,9 +27,12 @@ pub(super) fn plots(measured: &[&Measurement], mark: &str) -> String {
     }
     if !spreads.is_empty() {
         text += &spread_bars(&spreads, mark);
-        let along: Vec<_> = spreads.iter().filter_map(|(one, spread)| Some((*one, one.at?, *spread))).collect();
+        let along = |(one, spread): &(&'_ Measurement, Spread)| Some((one.at.as_ref()?.value, *spread));
+        let along: Vec<_> = spreads.iter().filter_map(along).collect();
         if along.len() > 1 {
-            text += &curve(&along, mark);
+            let one = measured.iter().find_map(|one| Some((one.unit, &one.at.as_ref()?.axis)));
+            let title = one.map_or(String::new(), |(unit, axis)| format!("{} against {}", unit.name(), escape(axis)));
+            text += &curve(&title, &along, mark);
         }
     }
     text
@@ -97,15 +100,14 @@ fn spread_bars(rows: &[(&Measurement, Spread)], mark: &str) -> String {
     text
 }
 
-/// What depends on one number: the capacity.
-fn curve(points: &[(&Measurement, u64, Spread)], mark: &str) -> String {
-    let most = 1.1 * points.iter().map(|(_, _, one)| one.max).fold(f64::MIN_POSITIVE, f64::max);
+/// What depends on one number.
+fn curve(title: &str, points: &[(u64, Spread)], mark: &str) -> String {
+    let most = 1.1 * points.iter().map(|(_, one)| one.max).fold(f64::MIN_POSITIVE, f64::max);
     let log = |at: u64| (at.max(1) as f64).log2();
     let (first, last) =
-        points.iter().fold((f64::MAX, 0.0f64), |(low, high), &(_, at, _)| (low.min(log(at)), high.max(log(at))));
+        points.iter().fold((f64::MAX, 0.0f64), |(low, high), &(at, _)| (low.min(log(at)), high.max(log(at))));
     let across = |at| 10.0 + 84.0 * (log(at) - first) / (last - first).max(1e-9);
     let down = |value: f64| HEIGHT * (1.0 - value / most);
-    let unit = points.first().map_or("", |(one, ..)| one.unit.name());
     let mut svg = String::new();
     for tick in steps(most) {
         let y = down(tick);
@@ -113,12 +115,12 @@ fn curve(points: &[(&Measurement, u64, Spread)], mark: &str) -> String {
         let _ = write!(svg, "<text x=\"0%\" y=\"{:.1}\">{}</text>", y - 3.0, short(tick));
     }
     for pair in points.windows(2) {
-        let [(_, from, before), (_, to, after)] = pair else { continue };
+        let [(from, before), (to, after)] = pair else { continue };
         let (x1, y1, x2, y2) = (across(*from), down(before.median), across(*to), down(after.median));
         let _ =
             write!(svg, "<line class=\"curve with\" x1=\"{x1:.2}%\" y1=\"{y1:.1}\" x2=\"{x2:.2}%\" y2=\"{y2:.1}\"/>");
     }
-    for (_, at, spread) in points {
+    for (at, spread) in points {
         let (x, y) = (across(*at), down(spread.median));
         let (y1, y2, below) = (down(spread.min), down(spread.max), HEIGHT + 18.0);
         let _ = write!(svg, "<line class=\"noise\" x1=\"{x:.2}%\" x2=\"{x:.2}%\" y1=\"{y1:.1}\" y2=\"{y2:.1}\"/>");
@@ -126,8 +128,8 @@ fn curve(points: &[(&Measurement, u64, Spread)], mark: &str) -> String {
         let _ = write!(svg, "<text text-anchor=\"middle\" x=\"{x:.2}%\" y=\"{below}\">{}</text>", binary(*at));
     }
     format!(
-        "<figure>\n<figcaption>{unit} against the capacity{mark}</figcaption>\n\
-         <svg role=\"img\" aria-label=\"{unit} against the capacity\" height=\"{}\">{svg}</svg>\n\
+        "<figure>\n<figcaption>{title}{mark}</figcaption>\n\
+         <svg role=\"img\" aria-label=\"{title}\" height=\"{}\">{svg}</svg>\n\
          <p class=\"key\">Dot: median of the repetitions; stroke: from their least to their most.</p>\n</figure>\n",
         HEIGHT + 24.0
     )
@@ -192,11 +194,11 @@ fn short(value: f64) -> String {
     format!("{}{letter}", (scaled * 1e4).round() / 1e4)
 }
 
-/// A capacity.
+/// A number of which a power of two is short.
 fn binary(at: u64) -> String {
     match at {
-        at if at >= 1 << 20 => format!("{}M", at >> 20),
-        at if at >= 1 << 10 => format!("{}k", at >> 10),
+        at if at >= 1 << 20 && at.trailing_zeros() >= 20 => format!("{}M", at >> 20),
+        at if at >= 1 << 10 && at.trailing_zeros() >= 10 => format!("{}k", at >> 10),
         at => at.to_string(),
     }
 }
@@ -211,6 +213,6 @@ mod tests {
         assert_eq!(steps(1.0).len(), 6);
         assert!((4..=12).contains(&steps(0.37).len()));
         assert_eq!([0.0, 0.2, 50.0, 2_000.0, 1.5e7].map(short), ["0", "0.2", "50", "2k", "15M"]);
-        assert_eq!([64, 1 << 14, 1 << 24].map(binary), ["64", "16k", "16M"]);
+        assert_eq!([64, 1500, 1 << 14, 1 << 24].map(binary), ["64", "1500", "16k", "16M"]);
     }
 }

@@ -28,7 +28,7 @@ fn measure(run: &mut Run<'_>) -> Result<(), Error> {
     for capacity in capacities {
         let runtime = run.runtime(RuntimeOptions { capacity, shards: Some(SHARDS), ..Default::default() })?;
         let mut tally = Tally::default();
-        let variant = Variant::ours(format!("taskring, capacity {capacity}")).at(capacity.into());
+        let variant = Variant::ours(format!("taskring, capacity {capacity}")).at("the capacity", capacity.into());
         run.repeat(variant, || {
             let took = come_back(&runtime, YIELDS, READY, yields, &mut tally)?;
             Ok(took.as_secs_f64() * 1e9 / (f64::from(READY) * f64::from(yields + 1)))
