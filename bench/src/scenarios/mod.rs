@@ -1,0 +1,48 @@
+//! This crate's scenarios. A new one is a file here, and a line in [`all`].
+
+mod capacity;
+mod drain;
+pub mod ops;
+mod other_queue;
+mod resume;
+mod round_trip;
+mod slices;
+mod stream;
+mod turns;
+
+use std::time::Instant;
+
+use crate::{Error, On, Run, Scenario, Submissions, Variant};
+
+/// All scenarios, in the order in which they run.
+#[must_use]
+pub fn all() -> Vec<Scenario> {
+    vec![
+        round_trip::ROUND_TRIP,
+        stream::STREAM,
+        drain::DRAIN,
+        turns::YIELD,
+        turns::REQUEUE,
+        resume::RESUME,
+        other_queue::OTHER_QUEUE,
+        slices::SLICES,
+        capacity::CAPACITY,
+    ]
+}
+
+/// The alternative of everything that is counted by the second.
+const SUBMISSION_EACH: &str = "one vkQueueSubmit of an empty dispatch for each, waited for at the end";
+
+/// Measures [`SUBMISSION_EACH`]; `number` makes the result of how many there were and of the seconds that they took.
+fn submission_each(run: &mut Run<'_>, number: impl Fn(f64, f64) -> f64) -> Result<(), Error> {
+    let mut submissions = Submissions::new(run.device(), On::Slices)?;
+    let count = run.size().pick(2_000, 10_000, 20_000);
+    run.repeat(Variant::alternative(SUBMISSION_EACH), || {
+        let start = Instant::now();
+        for _ in 0..count {
+            submissions.submit()?;
+        }
+        submissions.poll()?;
+        Ok(number(f64::from(count), start.elapsed().as_secs_f64()))
+    })
+}
