@@ -55,6 +55,7 @@ pub(super) fn recover(
 ) -> Result<(), BackendError> {
     state.salvage(memory)?;
     state.start_anew(memory)?;
+    state.tables.timelines.start_anew();
     let (mut tickets, mut items) = (Vec::new(), Vec::new());
     for (ticket, _, submitted) in state.journal.unfinished() {
         let slot = in_slot(ticket, slots, metas);
@@ -77,6 +78,7 @@ pub(super) fn recover(
         }
     }
     state.publish(memory, &tickets, &items)?;
+    state.wants_slice |= state.tables.timelines.has_unheard_close();
     state.stats.recoveries += 1;
     Ok(())
 }

@@ -257,6 +257,18 @@ impl Timelines {
         }
     }
 
+    /// The wait lists are empty again, and nobody was woken yet. Closed timelines fault whoever comes by their status alone; were they still at the last
+    /// epoch, the next slice would look through all lists for each of them, which may be more than the driver lets a slice do.
+    pub(super) fn start_anew(&mut self) {
+        for (index, entry) in self.entries.iter_mut().enumerate() {
+            if entry.state != State::Open {
+                entry.epoch = 0;
+                self.changed.insert(index);
+            }
+        }
+        self.announce();
+    }
+
     /// Takes over the counters of the semaphores that others may signal. True if one has moved.
     pub(super) fn relay(&mut self) -> Result<bool, BackendError> {
         let mut moved = false;
@@ -288,7 +300,8 @@ impl Timelines {
             let entry = &mut self.entries[*index];
             let status = match entry.state {
                 State::Closed { code, .. } => code,
-                State::Open | State::Free => entry.id.generation().into(),
+                State::Open => entry.id.generation().into(),
+                State::Free => abi::TASK_FAULT_TIMELINE_CLOSED,
             };
             if std::mem::take(&mut entry.stale) {
                 host(&memory.bell)?.write_pod(carried_offset(*index as u32), &EpochWord::default())?;
