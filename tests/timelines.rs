@@ -413,13 +413,15 @@ fn a_timeline_that_takes_over_an_index_begins_anew_and_is_not_mistaken_for_its_p
         Task::new(PAUSE_ON).param(stale.word()).id(1).item(),
         Task::new(PAUSE_ON).param(heir.word()).id(2).item(),
     ]);
-    let end = bench.ends(1)[0];
     // Looking after so many closed timelines in one turn is more than some drivers let a loop do, and then any turn may have been cut.
     let cut = || bench.runtime.stats().recoveries > 0;
-    assert!((end.task_id, end.outcome) == (1, Outcome::Faulted(TASK_FAULT_TIMELINE_CLOSED)) || cut(), "{end:?}");
+    let mut ends = bench.ends(1);
+    assert!(ends.len() == 1 || cut(), "the heir's epoch has not come");
     bench.runtime.signal(heir, 1).unwrap();
-    let end = bench.ends(1)[0];
-    assert!((end.task_id, end.outcome) == (2, Outcome::Done) || cut(), "{end:?}");
+    ends.extend(bench.ends(2 - ends.len()));
+    ends.sort_by_key(|end| end.task_id);
+    let outcomes = [ends[0].outcome, ends[1].outcome];
+    assert!(outcomes == [Outcome::Faulted(TASK_FAULT_TIMELINE_CLOSED), Outcome::Done] || cut(), "{outcomes:?}");
 }
 
 #[test]
