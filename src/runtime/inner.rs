@@ -116,7 +116,7 @@ impl Inner {
     }
 
     /// Takes over the epochs of semaphores that others have signalled.
-    fn relay(&self) -> Result<bool, BackendError> {
+    fn relay(&self) -> Result<(), BackendError> {
         let relayed = self.shared.lock().relay(self.memory()?);
         relayed.map_err(|error| self.break_with(error))
     }
@@ -143,7 +143,7 @@ impl Inner {
             }
         }
         if watched {
-            self.with_state(|state, memory| state.relay(memory).and_then(|_| state.listen(memory)))?;
+            self.with_state(|state, memory| state.relay(memory).and_then(|()| state.listen(memory)))?;
         }
         Ok(self.alarm.sleep(Some(Duration::ZERO)))
     }

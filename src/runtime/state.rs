@@ -135,14 +135,13 @@ impl State {
         if self.mailbox.live() { self.tables.flush(memory, &self.mailbox) } else { Ok(()) }
     }
 
-    /// Takes over the epochs of semaphores that others have signalled. True if there were any.
-    pub(super) fn relay(&mut self, memory: &Memory) -> Result<bool, BackendError> {
-        if !self.tables.timelines.has_foreign() || !self.tables.timelines.relay()? {
-            return Ok(false);
+    /// Takes over the epochs of semaphores that others have signalled.
+    pub(super) fn relay(&mut self, memory: &Memory) -> Result<(), BackendError> {
+        if !self.tables.timelines.relay()? {
+            return Ok(());
         }
         self.wants_slice |= self.journal.in_flight() > 0;
-        self.tell(memory)?;
-        Ok(true)
+        self.tell(memory)
     }
 
     /// Cancels tasks that have not ended.

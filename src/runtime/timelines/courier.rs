@@ -26,7 +26,6 @@ pub(in crate::runtime) unsafe fn record_epoch(
     epoch: u64,
 ) {
     use vk::{AccessFlags as Access, PipelineStageFlags as Stage};
-    let word = |offset: u64| move |value: u32| (offset, value);
     let at = carried_offset(id.index().into());
     let (lo, hi) = (epoch as u32, (epoch >> 32) as u32);
     let field = |offset: usize, value: u32| (at + offset as u64, value);
@@ -34,7 +33,7 @@ pub(in crate::runtime) unsafe fn record_epoch(
     let high = [field(offset_of!(EpochWord, hi_first), hi), field(offset_of!(EpochWord, lo), lo)];
     let (skipped, last) = if hi == 0 { (1, None) } else { (0, Some(field(offset_of!(EpochWord, hi), hi))) };
     // Another value than any that stood there lately: the low bits of the epoch, of this timeline.
-    let hint = word(u64::from(abi::TR_BELL_RECORDED) * 4)(lo << 8 | u32::from(id.index()));
+    let hint = (u64::from(abi::TR_BELL_RECORDED) * 4, lo << 8 | u32::from(id.index()));
     let fills = high.into_iter().skip(skipped).chain(last).chain([hint]);
     let (mut from, mut written) = (Stage::ALL_COMMANDS, Access::MEMORY_WRITE);
     for (offset, value) in fills {
