@@ -15,7 +15,7 @@ use taskring::{
     BackendError, Buffer, BufferDesc, BufferHandle, Carrier, Device, DeviceOptions, MemoryKind, Program, Runtime,
     RuntimeOptions, Signaller, Task, Timeline, TimelineId, Width, vk,
 };
-use wire::{Queue, Sender, Wire};
+use wire::{Queue, Sender, Wire, name};
 
 const CLOCKS_RISE: Duration = Duration::from_millis(500);
 const QUEUES: [Queue; 3] = [Queue::Slices, Queue::Other, Queue::Transfer];
@@ -86,7 +86,7 @@ fn wires(device: &Device, count: usize) -> Result<Option<Latency>, BackendError>
         let fills = sampled(count, || {
             wire.ask(|wire, number| sender.submit(None, None, |commands| fill(commands, wire.asked(), number)))
         })?;
-        line(&format!("raw: a submission on the {} fills the word", queue.name()), fills);
+        line(&format!("raw: a submission on the {} fills the word", name(queue)), fills);
 
         let semaphore = Timeline::new(device, "raw", 0)?;
         let mut value = 0;
@@ -101,7 +101,7 @@ fn wires(device: &Device, count: usize) -> Result<Option<Latency>, BackendError>
                 wire.write(number)
             })
         })?;
-        line(&format!("raw: the {} signals, a thread polls and writes the word", queue.name()), relayed);
+        line(&format!("raw: the {} signals, a thread polls and writes the word", name(queue)), relayed);
 
         for signalling in [None, Some(Queue::Other), Some(Queue::Transfer)] {
             let semaphore = Timeline::new(device, "raw", 0)?;
@@ -126,8 +126,8 @@ fn wires(device: &Device, count: usize) -> Result<Option<Latency>, BackendError>
                     },
                 )
             })?;
-            let who = signalling.map_or("the host", Queue::name);
-            line(&format!("raw: {who} signals, a submission waits on the {} and fills", queue.name()), carried);
+            let who = signalling.map_or("the host", name);
+            line(&format!("raw: {who} signals, a submission waits on the {} and fills", name(queue)), carried);
         }
     }
     Ok(host)
@@ -220,7 +220,7 @@ fn resumes(device: &Device, program: &Program, count: usize, raw: Option<Latency
                     if signaller == Signaller::Promised { runtime.promise(foreign, epoch) } else { Ok(()) }
                 })
             })?;
-            line(&format!("the {} signals, {signaller:?}: {carrier:?}", queue.name()), resumed);
+            line(&format!("the {} signals, {signaller:?}: {carrier:?}", name(queue)), resumed);
             runtime.close_timeline(foreign)?;
         }
     }

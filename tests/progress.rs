@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::{Checked, LONG, device, lane_program, words};
-use engine::{Engine, Queue};
+use engine::{Engine, Queue, queues};
 use taskring::*;
 
 const OPS: [(&str, &str); 2] = [
@@ -87,7 +87,7 @@ fn expected() -> Vec<u32> {
 
 #[test]
 fn an_engines_submission_that_waits_for_our_progress_sees_what_tasks_wrote() {
-    for queue in Queue::all(&device().device) {
+    for queue in queues(&device().device) {
         let bench = bench(RuntimeOptions::default());
         let engine = Engine::new(&bench.device.device, queue);
         let tasks: Vec<_> = (0..TASKS).map(|n| bench.writer(n)).collect();
@@ -109,7 +109,7 @@ fn endless(live: bool) -> RuntimeOptions {
 #[test]
 fn a_value_for_a_group_comes_after_its_last_task_and_shows_what_all_of_them_wrote() {
     let live = bench(RuntimeOptions::default()).runtime.residency().is_live();
-    let queues = Queue::all(&device().device).into_iter().cycle();
+    let queues = queues(&device().device).into_iter().cycle();
     for (urgency, queue) in [Urgency::AtSliceEnd, Urgency::Now].into_iter().zip(queues) {
         let options = if urgency == Urgency::Now { endless(live) } else { RuntimeOptions::default() };
         let bench = bench(options);
@@ -161,7 +161,7 @@ fn nobody_but_submissions_counts_submissions() {
 #[test]
 fn an_engine_that_waits_on_a_queue_of_its_own_may_wait_before_the_tasks_are_done() {
     let device = device();
-    let Some(queue) = Queue::all(&device.device).into_iter().find(|queue| *queue != Queue::Slices) else {
+    let Some(queue) = queues(&device.device).into_iter().find(|queue| *queue != Queue::Slices) else {
         // The only queue that there is.
         assert_eq!(device.device.other_queue_family(), None);
         return;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::{Checked, LONG, device, lane_program, word, words};
-use engine::{Engine, Queue};
+use engine::{Engine, Queue, queues};
 use taskring::*;
 
 const OPS: [(&str, &str); 4] = [
@@ -118,12 +118,11 @@ fn a_task_resumes_whoever_signals_the_semaphore_and_whether_slices_run_or_not() 
     let semaphore = bench.semaphore(0);
     let timeline = bench.runtime.register_timeline(&semaphore, Signaller::Anyone).unwrap();
     let mut epoch = 0;
-    let mut queues: Vec<Option<Engine>> = vec![None];
-    queues.extend(
-        Queue::all(&bench.device.device).into_iter().map(|queue| Some(Engine::new(&bench.device.device, queue))),
-    );
+    let mut signallers: Vec<Option<Engine>> = vec![None];
+    signallers
+        .extend(queues(&bench.device.device).into_iter().map(|queue| Some(Engine::new(&bench.device.device, queue))));
     for parked in [false, true] {
-        for engine in &queues {
+        for engine in &signallers {
             bench.submit(&[bench.waiter(7, timeline, epoch + 1)]);
             if parked {
                 bench.parked();
@@ -276,7 +275,7 @@ fn a_pause_that_races_with_its_signal_is_never_left_behind() {
 fn an_epoch_that_a_submission_writes_resumes_tasks() {
     let bench = bench(small());
     let live = bench.runtime.residency().is_live();
-    for (n, queue) in (0..).zip(Queue::all(&bench.device.device)) {
+    for (n, queue) in (0..).zip(queues(&bench.device.device)) {
         let engine = Engine::new(&bench.device.device, queue);
         let ended = bench.semaphore(0);
         let mut submissions = 0;

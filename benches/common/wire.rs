@@ -4,6 +4,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+pub use taskring::device::QueueRole as Queue;
 use taskring::{BackendError, Buffer, BufferDesc, Device, MemoryKind, Timeline, vk};
 
 /// Longest that the kernel polls: the next one has to be launched before.
@@ -27,29 +28,12 @@ void main() {
     }
 }";
 
-/// A queue of the device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Queue {
-    Slices,
-    Other,
-    Transfer,
-}
-
-impl Queue {
-    pub fn family(self, device: &Device) -> Option<u32> {
-        match self {
-            Self::Slices => Some(device.queue_family()),
-            Self::Other => device.other_queue_family(),
-            Self::Transfer => device.transfer_queue_family(),
-        }
-    }
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Slices => "slices' queue",
-            Self::Other => "other queue",
-            Self::Transfer => "transfer queue",
-        }
+/// A queue's name in tables.
+pub fn name(queue: Queue) -> &'static str {
+    match queue {
+        Queue::Slices => "slices' queue",
+        Queue::Other => "other queue",
+        Queue::Transfer => "transfer queue",
     }
 }
 
@@ -70,7 +54,7 @@ pub struct Sender {
 impl Sender {
     /// `None` if the device lacks the queue.
     pub fn new(device: &Device, queue: Queue) -> Result<Option<Self>, BackendError> {
-        let Some(family) = queue.family(device) else { return Ok(None) };
+        let Some(family) = device.family_of(queue) else { return Ok(None) };
         let flags = vk::CommandPoolCreateFlags::RESET_COMMAND_BUFFER;
         let info = vk::CommandPoolCreateInfo::default().flags(flags).queue_family_index(family);
         // SAFETY: the device is alive and has the family.
@@ -113,15 +97,8 @@ impl Sender {
         wait: Option<(vk::Semaphore, u64)>,
         signal: (vk::Semaphore, u64),
     ) -> Result<(), BackendError> {
-        let signal = Some(signal);
-        match self.queue {
-            // SAFETY: the handles are alive, and `Drop` waits for the submissions.
-            Queue::Slices => unsafe { self.device.submit(commands, wait, signal) },
-            // SAFETY: as above.
-            Queue::Other => unsafe { self.device.submit_on_other_queue(commands, wait, signal) },
-            // SAFETY: as above.
-            Queue::Transfer => unsafe { self.device.submit_on_transfer_queue(commands, wait, signal) },
-        }
+        // SAFETY: the handles are alive, and `Drop` waits for the submissions.
+        unsafe { self.device.submit_on(self.queue, commands, wait, Some(signal)) }
     }
 }
 

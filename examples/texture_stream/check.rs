@@ -64,6 +64,7 @@ mod tests {
     use taskring::RuntimeStats;
 
     use crate::upload::UploadQueue;
+    use taskring::device::QueueRole;
 
     #[test]
     fn a_wrong_block_a_wrong_sum_and_a_missing_end_are_told() {
@@ -74,7 +75,7 @@ mod tests {
         let streamed = |blocks: [[u32; 2]; 2], sum| Streamed {
             blocks: blocks.into(),
             sum,
-            queue: UploadQueue::Slices,
+            queue: UploadQueue(QueueRole::Slices),
             completions: Vec::new(),
             stats,
             turns: Vec::new(),

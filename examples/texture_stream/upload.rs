@@ -9,6 +9,7 @@ use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 
+use taskring::device::QueueRole;
 use taskring::{BackendError, Buffer, BufferDesc, Device, MemoryKind, Runtime, Signaller, Timeline, TimelineId, vk};
 
 use crate::png_io::Image;
@@ -23,27 +24,23 @@ const HEADER_BYTES: u64 = 16;
 
 /// Where uploads run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum UploadQueue {
-    Transfer,
-    Other,
-    Slices,
-}
+pub(crate) struct UploadQueue(pub(crate) QueueRole);
 
 impl UploadQueue {
     /// The queue that takes the least from the slices, and its family.
     fn best(device: &Device) -> (Self, u32) {
-        let transfer = device.transfer_queue_family().map(|family| (Self::Transfer, family));
-        let other = device.other_queue_family().map(|family| (Self::Other, family));
-        transfer.or(other).unwrap_or((Self::Slices, device.queue_family()))
+        let mut rest = [QueueRole::Transfer, QueueRole::Other].into_iter();
+        let spare = rest.find_map(|role| Some((Self(role), device.family_of(role)?)));
+        spare.unwrap_or((Self(QueueRole::Slices), device.queue_family()))
     }
 }
 
 impl fmt::Display for UploadQueue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Transfer => "the transfer queue",
-            Self::Other => "a second compute queue, as there is no transfer queue",
-            Self::Slices => "the slices' own queue, as there is no other",
+        f.write_str(match self.0 {
+            QueueRole::Transfer => "the transfer queue",
+            QueueRole::Other => "a second compute queue, as there is no transfer queue",
+            QueueRole::Slices => "the slices' own queue, as there is no other",
         })
     }
 }
@@ -153,14 +150,8 @@ impl<'a> Uploader<'a> {
         // SAFETY: it is in the recording state since above, where only this thread has it.
         unsafe { raw.end_command_buffer(commands) }?;
         let (commands, signal) = ([commands], Some((self.semaphore.raw(), number.into())));
-        match self.queue {
-            // SAFETY: this value keeps what the commands use until they end; values are signalled here, in order.
-            UploadQueue::Transfer => unsafe { device.submit_on_transfer_queue(&commands, None, signal) },
-            // SAFETY: as above.
-            UploadQueue::Other => unsafe { device.submit_on_other_queue(&commands, None, signal) },
-            // SAFETY: as above.
-            UploadQueue::Slices => unsafe { device.submit(&commands, None, signal) },
-        }?;
+        // SAFETY: this value keeps what the commands use until they end; values are signalled here, in order.
+        unsafe { device.submit_on(self.queue.0, &commands, None, signal) }?;
         self.submitted = number;
         Ok(())
     }

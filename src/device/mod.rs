@@ -37,5 +37,6 @@ pub use instance::ValidationLog;
 pub use mapped::{Mapped, store_fence};
 pub use memory::{Buffer, BufferDesc, MemoryKind};
 pub use plan::{DevicePlan, DeviceSelector, QueueSlot, SizeControl, choose, plan};
+pub use queues::QueueRole;
 pub use selftest::{BadRecord, Loops, MemoryClass, MemoryOutcome, Probe, Residency, RoundTrip, SelfTest};
 pub use timeline::Timeline;

@@ -9,6 +9,17 @@ use super::context::{Device, lock};
 use super::plan::{DevicePlan, QueueSlot};
 use crate::BackendError;
 
+/// A queue of the device, by what it is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum QueueRole {
+    /// Slices run on it; [`Device::submit`].
+    Slices,
+    /// No slice runs on it; [`Device::submit_on_other_queue`].
+    Other,
+    /// It can copy and nothing else; [`Device::submit_on_transfer_queue`].
+    Transfer,
+}
+
 /// A queue; Vulkan wants one caller at a time.
 type Queue = Mutex<vk::Queue>;
 
@@ -68,6 +79,40 @@ impl Device {
     #[must_use]
     pub fn transfer_queue_family(&self) -> Option<u32> {
         self.plan().transfer_queue.map(|slot| slot.family)
+    }
+
+    /// The family of the queue with this role, if there is one.
+    #[must_use]
+    pub fn family_of(&self, role: QueueRole) -> Option<u32> {
+        match role {
+            QueueRole::Slices => Some(self.queue_family()),
+            QueueRole::Other => self.other_queue_family(),
+            QueueRole::Transfer => self.transfer_queue_family(),
+        }
+    }
+
+    /// Submits to the queue with this role.
+    ///
+    /// # Safety
+    /// As for the role's own function.
+    ///
+    /// # Errors
+    /// As the role's own function.
+    pub unsafe fn submit_on(
+        &self,
+        role: QueueRole,
+        command_buffers: &[vk::CommandBuffer],
+        wait: Option<(vk::Semaphore, u64)>,
+        signal: Option<(vk::Semaphore, u64)>,
+    ) -> Result<(), BackendError> {
+        match role {
+            // SAFETY: the caller's promises.
+            QueueRole::Slices => unsafe { self.submit(command_buffers, wait, signal) },
+            // SAFETY: as above.
+            QueueRole::Other => unsafe { self.submit_on_other_queue(command_buffers, wait, signal) },
+            // SAFETY: as above.
+            QueueRole::Transfer => unsafe { self.submit_on_transfer_queue(command_buffers, wait, signal) },
+        }
     }
 
     /// Submits command buffers to the compute queue, after `wait` was reached and with `signal` when they are done.

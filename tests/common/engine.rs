@@ -3,27 +3,14 @@
 
 use taskring::{Device, vk};
 
-/// Where a submission goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Queue {
-    Slices,
-    Other,
-    Transfer,
-}
+pub use taskring::device::QueueRole as Queue;
 
-impl Queue {
-    /// Those that the device has.
-    pub fn all(device: &Device) -> Vec<Self> {
-        [Self::Slices, Self::Other, Self::Transfer].into_iter().filter(|queue| queue.family(device).is_some()).collect()
-    }
-
-    pub fn family(self, device: &Device) -> Option<u32> {
-        match self {
-            Self::Slices => Some(device.queue_family()),
-            Self::Other => device.other_queue_family(),
-            Self::Transfer => device.transfer_queue_family(),
-        }
-    }
+/// The queues that the device has.
+pub fn queues(device: &Device) -> Vec<Queue> {
+    [Queue::Slices, Queue::Other, Queue::Transfer]
+        .into_iter()
+        .filter(|role| device.family_of(*role).is_some())
+        .collect()
 }
 
 /// Command buffers for one queue, each used once.
@@ -37,7 +24,7 @@ pub type Point<'a> = (&'a taskring::Timeline, u64);
 
 impl Engine {
     pub fn new(device: &Device, queue: Queue) -> Self {
-        let family = queue.family(device).expect("the device has this queue");
+        let family = device.family_of(queue).expect("the device has this queue");
         let info = vk::CommandPoolCreateInfo::default().queue_family_index(family);
         // SAFETY: the device is alive and has the family.
         let pool = unsafe { device.raw().create_command_pool(&info, None) }.expect("a pool");
@@ -58,15 +45,8 @@ impl Engine {
         unsafe { raw.end_command_buffer(commands) }.expect("recorded");
         let point = |(timeline, value): Point<'_>| (timeline.raw(), value);
         let (wait, signal) = (wait.map(point), signal.map(point));
-        let commands = [commands];
-        let submitted = match self.queue {
-            // SAFETY: the handles are alive, and the tests wait for what they submit before they drop what it uses.
-            Queue::Slices => unsafe { self.device.submit(&commands, wait, signal) },
-            // SAFETY: as above.
-            Queue::Other => unsafe { self.device.submit_on_other_queue(&commands, wait, signal) },
-            // SAFETY: as above.
-            Queue::Transfer => unsafe { self.device.submit_on_transfer_queue(&commands, wait, signal) },
-        };
+        // SAFETY: the handles are alive, and the tests wait for what they submit before they drop what it uses.
+        let submitted = unsafe { self.device.submit_on(self.queue, &[commands], wait, signal) };
         submitted.expect("submitted");
     }
 
