@@ -8,7 +8,8 @@
 layout(buffer_reference, std430, buffer_reference_align = 4) buffer TrWords { nonprivate uint word[]; };
 layout(buffer_reference, std430, buffer_reference_align = 16) buffer TrSlots { nonprivate TaskWorkItem slot[]; };
 layout(buffer_reference, std430, buffer_reference_align = 16) buffer TrMetas { nonprivate SlotMeta meta[]; };
-layout(buffer_reference, std430, buffer_reference_align = 16) buffer TrRecords { nonprivate CompletionRecord record[]; };
+// One store of 16 bytes each.
+layout(buffer_reference, std430, buffer_reference_align = 16) buffer TrRecords { nonprivate uvec4 record[]; };
 layout(buffer_reference, std430, buffer_reference_align = 16) buffer TrBuffers { nonprivate BufferEntry entry[]; };
 layout(buffer_reference, std430, buffer_reference_align = 16) buffer TrTraces { nonprivate TraceRecord record[]; };
 layout(buffer_reference, std430, buffer_reference_align = 16) buffer TrLaunches { nonprivate SliceLaunch launch; };
@@ -27,7 +28,7 @@ layout(push_constant, std430) uniform TrPush {
     TrWords bell;          // mailbox: the doorbell's line, and EpochWord of each timeline
     TrWords tenants;       // mailbox: 1 for a tenant that may run
     TrBuffers buffers;     // mailbox: registered buffers
-    TrRecords completions; // report: the completion ring
+    TrRecords completions; // report: the completion ring, and behind it the counts of each slot's task
     TrWords marks;         // report: the lap of each line that was read
     TrExits exit_record;   // report: why this slice ended
     TrTraces trace;        // report: turns of this slice
@@ -120,11 +121,14 @@ uint tr_compare_exchange(TrWords words, uint index, uint expected, uint value) {
                           gl_SemanticsRelaxed, gl_StorageSemanticsNone, gl_SemanticsRelaxed);
 }
 
-// The words that publish a completion record and an exit record. Pairs with the host's acquire of the same words.
-void tr_publish_completion(uint index, uint lap) {
-    atomicStore(tr_push.completions.record[index].lap, lap, gl_ScopeDevice, gl_StorageSemanticsNone, gl_SemanticsRelaxed);
+// A completion record: one store of 16 bytes, after a tr_release. Words that come into sight one by one do not match their check until all have;
+// the host, when they match, acquires.
+void tr_publish_completion(uint index, uint lap_and_bits, uint ticket, uint data) {
+    uint check = lap_and_bits * TR_CHECK_LAP + ticket * TR_CHECK_TICKET + data * TR_CHECK_DATA;
+    tr_push.completions.record[index] = uvec4(lap_and_bits, ticket, data, check);
 }
 
+// The word that publishes an exit record. Pairs with the host's wait for the submission.
 void tr_publish_exit(uint slice) {
     atomicStore(tr_push.exit_record.record.slice, slice, gl_ScopeDevice, gl_StorageSemanticsNone, gl_SemanticsRelaxed);
 }
@@ -139,12 +143,21 @@ bool tr_any(bool here) {
     return subgroupBallotBitCount(subgroupBallot(here)) > 0u;
 }
 
+// The two halves of tr_reserve: what is done in between need not wait for the counter.
+uint tr_ask(uint control, uvec4 mask) {
+    uint base = 0u;
+    if (subgroupElect()) base = tr_add(tr_push.control, control, subgroupBallotBitCount(mask));
+    return base;
+}
+
+uint tr_reserved(uint asked, uvec4 mask) {
+    return subgroupBroadcastFirst(asked) + subgroupBallotExclusiveBitCount(mask);
+}
+
 // Reserves positions of a counter for the lanes in `mask`; gives each its own. One atomic for the subgroup.
 // Needs subgroup-uniform control flow.
 uint tr_reserve(uint control, uvec4 mask) {
-    uint base = 0u;
-    if (subgroupElect()) base = tr_add(tr_push.control, control, subgroupBallotBitCount(mask));
-    return subgroupBroadcastFirst(base) + subgroupBallotExclusiveBitCount(mask);
+    return tr_reserved(tr_ask(control, mask), mask);
 }
 
 // Adds the number of lanes in `mask` to a counter that nobody waits for.

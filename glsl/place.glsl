@@ -28,7 +28,7 @@ void tr_dispose(bool mine, uint slot, SlotMeta meta, TaskWorkItem item, uint tar
     bool wide = tr_op_width(item.op_handle) == TR_WIDTH_SUBGROUP;
     uint tick = 0u;
     uint position = 0u;
-    uint record = 0u;
+    uint asked = 0u;
     // All may have ended, and often do: then there is one word to wait for, and not three.
     if (tr_any(stays || paused)) {
         tr_count(TR_CONTROL_PAUSES, subgroupBallot(paused && target_from != TR_TARGET_KEPT && !undecided));
@@ -36,7 +36,9 @@ void tr_dispose(bool mine, uint slot, SlotMeta meta, TaskWorkItem item, uint tar
         tick = tr_tick();
         position = tr_reserve_entries(queues, item.priority);
     }
-    if (tr_any(ends)) record = tr_reserve(TR_CONTROL_COMPLETED, subgroupBallot(ends));
+    uvec4 ending = subgroupBallot(ends);
+    bool any_ends = subgroupBallotBitCount(ending) > 0u;
+    if (any_ends) asked = tr_ask(TR_CONTROL_COMPLETED, ending);
 
     if (mine) {
         // In this order: a recovery must not take the slot's former task for the one with this ticket.
@@ -44,15 +46,18 @@ void tr_dispose(bool mine, uint slot, SlotMeta meta, TaskWorkItem item, uint tar
         tr_push.metas.meta[slot] = SlotMeta(meta.ticket, tick, undecided ? TR_UNDECIDED : TR_NIL, target.y);
     }
     if (queues) tr_stamp(item.priority, position, tick);
-    if (ends) {
-        // Whole, so that it is a few wide writes to the host's memory. No lap is 0.
-        tr_push.completions.record[record & tr_capacity_mask()] =
-            CompletionRecord(0u, meta.ticket, item.state, item.continuation_data, item.task_id, item.age_ticks,
-                             item.requeue_count, item.yield_count);
+    bool counted = ends && tr_launch.counts != 0u && (item.age_ticks | item.requeue_count | item.yield_count) != 0u;
+    if (counted) {
+        tr_push.completions.record[tr_capacity_mask() + 1u + slot] = uvec4(item.age_ticks, item.requeue_count, item.yield_count, 0u);
     }
-    tr_release(); // pairs with the tr_acquire of whoever claims or wakes the task, and with the host's acquire of the record's lap
+    tr_release(); // pairs with the tr_acquire of whoever claims or wakes the task, and with the host's acquire of a record that is whole
     if (queues) tr_enqueue(item.priority, position, slot, wide);
-    if (ends) tr_publish_completion(record & tr_capacity_mask(), (record >> tr_push.capacity_log2) + 1u);
+    if (any_ends) {
+        uint record = tr_reserved(asked, ending);
+        uint bits = (item.state == TASK_STATE_FAULTED ? TR_RECORD_FAULTED : 0u) | (counted ? TR_RECORD_COUNTED : 0u);
+        uint lap = (record >> tr_push.capacity_log2) + 1u; // no lap is 0
+        if (ends) tr_publish_completion(record & tr_capacity_mask(), lap << TR_RECORD_LAP_SHIFT | bits, meta.ticket, item.continuation_data);
+    }
 
     if (!tr_any(parks || undecided)) return;
     bool homeless = undecided;

@@ -86,7 +86,8 @@ bool tr_run(TrBatch batch, bool cut) {
         }
     }
     tr_dispose(mine, slot, meta, item, target_from);
-    if (batch.straight) tr_mark(mine, batch.position);
+    // A line whose task has ended needs no mark.
+    if (batch.straight) tr_mark(mine && item.state != TASK_STATE_DONE && item.state != TASK_STATE_FAULTED, batch.position);
     return true;
 }
 

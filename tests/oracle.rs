@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use common::{LONG, device};
@@ -106,7 +107,7 @@ fn agree(
         timelines: 2,
         ops: vec![false, true],
     });
-    let mut free: Vec<u32> = (0..1 << CAPACITY_LOG2).rev().collect();
+    let mut free: VecDeque<u32> = (0..1 << CAPACITY_LOG2).collect();
     let mut epochs = [0u64; 2];
     let mut closed = false;
     let mut in_flight: Vec<(SubmissionId, u32)> = Vec::new();
@@ -120,7 +121,7 @@ fn agree(
                 let accepted = runtime.submit_batch_unchecked(&tasks).unwrap();
                 prop_assert_eq!(accepted.count(), free.len().min(tasks.len()), "both have the same room");
                 for (item, id) in tasks.iter().zip(accepted.ids()) {
-                    let slot = free.pop().unwrap();
+                    let slot = free.pop_front().unwrap();
                     in_flight.push((id, slot));
                     model.publish(slot, *item);
                 }
@@ -151,7 +152,7 @@ fn agree(
                 runtime.completions(&mut ended, usize::MAX, Duration::ZERO).unwrap();
                 let exit = model.run_slice(turn_budget, 1, &mut script::turn, &|_, handle| handle == 0);
                 for completion in model.completions() {
-                    free.push(completion.ticket);
+                    free.push_back(completion.ticket);
                     in_flight.retain(|(_, slot)| *slot != completion.ticket);
                     told_model.push(told_by_model(&completion.item));
                 }

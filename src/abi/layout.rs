@@ -144,6 +144,19 @@ shared_consts! {
     /// from reading it to swapping it.
     pub TR_ADMIT_ROUNDS = 4;
 
+    /// Bit of a completion record: the task faulted.
+    pub TR_RECORD_FAULTED = 1;
+    /// Bit of a completion record: the slot's counts go with it.
+    pub TR_RECORD_COUNTED = 2;
+    /// Position of a completion record's lap.
+    pub TR_RECORD_LAP_SHIFT = 2;
+    /// Odd factors of a completion record's words in its check: a change of one word alone is always seen.
+    pub TR_CHECK_LAP = 0x9e3779b1;
+    /// The ticket's.
+    pub TR_CHECK_TICKET = 0x85ebca6b;
+    /// That of `continuation_data`.
+    pub TR_CHECK_DATA = 0xc2b2ae35;
+
     /// Looks at the doorbell alone that a worker takes in a turn, when nothing is on its way.
     pub TR_DOZE_LOOKS = 16;
 
@@ -269,6 +282,14 @@ shared_structs! {
         pub shards,
         /// 1 if it was submitted while the one before it was running: it lingers no longer than both together.
         pub follows,
+        /// 1 if completions carry ages and counts.
+        pub counts,
+        /// Not used.
+        pub reserved0,
+        /// Not used.
+        pub reserved1,
+        /// Not used.
+        pub reserved2,
     }
 
     /// What a slice tells the host when its last worker leaves.
@@ -315,24 +336,28 @@ shared_structs! {
         pub reserved2,
     }
 
-    /// The end of one task, as the device reports it.
+    /// The end of one task, as the device reports it: 16 bytes that are stored at once, and that say by themselves whether they are whole.
     pub struct CompletionRecord {
-        /// Lap of the completion ring, from 1. Written last: until it matches, there is no record.
+        /// Lap of the completion ring, from 1, above `TR_RECORD_*` bits. Until the lap matches, there is no record.
         pub lap,
         /// The task's ticket.
         pub ticket,
-        /// `TASK_STATE_DONE` or `TASK_STATE_FAULTED`.
-        pub state,
         /// Word 8: the fault code of a faulted task, else the op's scratch word.
         pub continuation_data,
-        /// Word 10.
-        pub task_id,
+        /// `tr_check` of the others: the words of a record may come into sight one by one.
+        pub check,
+    }
+
+    /// What else is told of a task that has ended, if any of it is not 0. One for each slot, behind the completion ring.
+    pub struct CompletionCounts {
         /// Word 12.
         pub age_ticks,
         /// Word 13.
         pub requeue_count,
         /// Word 14.
         pub yield_count,
+        /// Not used.
+        pub reserved0,
     }
 
     /// A registered buffer, as the device sees it.

@@ -253,6 +253,8 @@ impl Driver {
             trace_capacity: options.trace_capacity,
             shards: options.shards_for(self.workers),
             follows: u32::from(!self.pending.is_empty()),
+            counts: options.counts.into(),
+            ..SliceLaunch::default()
         };
         // In boundary mode nothing of the mailbox is written while a slice runs, but for lines that the doorbell does not tell of: the
         // submission orders all of it before the slice.

@@ -1,6 +1,5 @@
 //! What the clones of a runtime and its handles share, and how their threads take turns at driving it.
 
-use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
@@ -9,6 +8,7 @@ use super::journal::Delivery;
 use super::keeper::{Alarm, NIGHT, Sleep};
 use super::memory::Memory;
 use super::options::RuntimeOptions;
+use super::record;
 use super::slices::{self, SPIN};
 use super::state::State;
 use super::tables::Tables;
@@ -126,7 +126,7 @@ impl Inner {
     pub(super) fn watch(&self, value: u64, time: Duration) -> Result<bool, BackendError> {
         let (watched, awaited, next) = {
             let state = self.shared.lock();
-            (state.is_watched(), state.tables.timelines.awaited(), state.next_record(self.memory()?))
+            (state.is_watched(), state.tables.timelines.awaited(), state.next_record())
         };
         if !self.sleeps() {
             let nap = if watched { SHORT_NAP } else { NAP };
@@ -137,7 +137,7 @@ impl Inner {
             let deadline = Instant::now() + time;
             let moved = || awaited.iter().any(|(timeline, news)| timeline.value().is_ok_and(|value| value >= *news));
             while Instant::now() < deadline && self.progress.value()? < value && !self.alarm.is_roused() && !moved() {
-                if self.record_comes(next.0, next.1)? {
+                if self.record_comes(next)? {
                     break;
                 }
             }
@@ -191,7 +191,7 @@ impl Inner {
         let start = Instant::now();
         let deadline = start + timeout;
         loop {
-            let (next, lap) = {
+            let next = {
                 let mut state = self.shared.lock();
                 if let Some(result) = done(&mut state, self.memory()?)? {
                     let due = state.journal.groups.has_finished();
@@ -208,11 +208,11 @@ impl Inner {
                     let waited_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
                     return Err(BackendError::Timeout { wanted: wanted.to_owned(), reached, waited_ms });
                 }
-                state.next_record(self.memory()?)
+                state.next_record()
             };
             // Without the lock, and before anything else: an answer takes microseconds.
             let polls = self.residency.is_live() && self.spins() && start.elapsed() < SPIN;
-            if polls && self.record_comes(next, lap)? {
+            if polls && self.record_comes(next)? {
                 continue;
             }
             let nap = match self.step()? {
@@ -249,11 +249,11 @@ impl Inner {
     }
 
     /// Polls for the next completion record, a little while.
-    fn record_comes(&self, at: u64, lap: u32) -> Result<bool, BackendError> {
-        let completions = slices::host(&self.memory()?.completions)?;
+    fn record_comes(&self, next: u32) -> Result<bool, BackendError> {
+        let memory = self.memory()?;
         for _ in 0..LOOKS {
-            // Relaxed: who sees it looks again under the lock, and acquires there.
-            if completions.load(at, Relaxed)? == lap {
+            // Who sees it looks again under the lock.
+            if record::comes(memory, next)? {
                 return Ok(true);
             }
             std::hint::spin_loop();

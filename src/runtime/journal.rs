@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use super::groups::{Announcement, Groups};
 use super::mailbox::LineTicket;
+use super::record::End;
 use super::task::{Completion, Outcome, SubmissionId};
 use crate::abi::{self, TaskWorkItem};
 use crate::error::BackendError;
@@ -33,6 +34,7 @@ enum Status {
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     seq: u64,
+    task_id: u32,
     generation: u8,
     status: Status,
     delivery: Delivery,
@@ -47,7 +49,8 @@ pub(super) struct Journal {
     /// Each task as it was submitted, or as a recovery found it.
     items: Vec<TaskWorkItem>,
     kept: Vec<Option<Completion>>,
-    free: Vec<u32>,
+    /// A task with a handle gets the one that became free last, which caches may still have; a batch gets the first ones, which lie side by side.
+    free: VecDeque<u32>,
     queue: VecDeque<(u32, Completion)>, // in the order in which they ended
     next_seq: u64,
     in_flight: u32,
@@ -56,12 +59,13 @@ pub(super) struct Journal {
 
 impl Journal {
     pub(super) fn new(capacity: u32) -> Self {
-        let empty = Entry { seq: 0, generation: 0, status: Status::Free, delivery: Delivery::Nobody, group: 0 };
+        let empty =
+            Entry { seq: 0, task_id: 0, generation: 0, status: Status::Free, delivery: Delivery::Nobody, group: 0 };
         Self {
             entries: vec![empty; capacity as usize],
             items: vec![TaskWorkItem::default(); capacity as usize],
             kept: vec![None; capacity as usize],
-            free: (0..capacity).rev().collect(),
+            free: (0..capacity).collect(),
             queue: VecDeque::new(),
             next_seq: 0,
             in_flight: 0,
@@ -87,11 +91,14 @@ impl Journal {
 
     /// Takes tasks in, for which there is room; appends their tickets.
     pub(super) fn admit(&mut self, items: &[TaskWorkItem], delivery: Delivery, tickets: &mut Vec<LineTicket>) {
-        let indices = self.free.drain(self.free.len() - items.len()..).rev();
+        if delivery == Delivery::Handle {
+            self.free.rotate_right(items.len());
+        }
+        let indices = self.free.drain(..items.len());
         let (entries, kept, first) = (&mut self.entries, &mut self.items, self.next_seq);
         let take = |(index, (item, seq)): (u32, (&TaskWorkItem, u64))| {
             let entry = &mut entries[index as usize];
-            (entry.status, entry.delivery, entry.seq) = (Status::InFlight, delivery, seq);
+            (entry.status, entry.delivery, entry.seq, entry.task_id) = (Status::InFlight, delivery, seq, item.task_id);
             entry.generation = entry.generation.wrapping_add(1);
             kept[index as usize] = *item;
             LineTicket { ticket: Self::ticket(index, entry), target_hi: 0 }
@@ -110,34 +117,29 @@ impl Journal {
     }
 
     /// The device's record that a task ended: whose it was, and its end.
-    fn of_record(&self, record: &abi::CompletionRecord) -> Result<(u32, Completion), BackendError> {
-        let index = record.ticket & abi::TR_INDEX_MASK;
-        let stray =
-            |what: &str| BackendError::Protocol { what: format!("{what} ended: ticket {:#010x}", record.ticket) };
+    fn of_record(&self, end: &End) -> Result<(u32, Completion), BackendError> {
+        let index = end.ticket & abi::TR_INDEX_MASK;
+        let stray = |what: &str| BackendError::Protocol { what: format!("{what} ended: ticket {:#010x}", end.ticket) };
         let entry = self.entries.get(index as usize).ok_or_else(|| stray("a task that never was"))?;
-        if Self::ticket(index, entry) != record.ticket || entry.status != Status::InFlight {
+        if Self::ticket(index, entry) != end.ticket || entry.status != Status::InFlight {
             return Err(stray("a task that is not in flight"));
         }
-        Ok((index, Completion::of_record(SubmissionId(entry.seq), record)))
+        Ok((index, Completion::of_record(SubmissionId(entry.seq), entry.task_id, end)))
     }
 
     /// The device's record that a task ended.
     ///
     /// # Errors
     /// [`BackendError::Protocol`] if no such task is in flight: a record twice, or an overwritten one.
-    pub(super) fn end_by_record(&mut self, record: &abi::CompletionRecord) -> Result<Completion, BackendError> {
-        let (index, completion) = self.of_record(record)?;
+    pub(super) fn end_by_record(&mut self, end: &End) -> Result<Outcome, BackendError> {
+        let (index, completion) = self.of_record(end)?;
         self.end(index, completion);
-        Ok(completion)
+        Ok(completion.outcome)
     }
 
     /// As [`Journal::end_by_record`], for somebody who takes completions in bulk at this moment. What is not for them goes its own way.
-    pub(super) fn end_into(
-        &mut self,
-        record: &abi::CompletionRecord,
-        into: &mut Vec<Completion>,
-    ) -> Result<Completion, BackendError> {
-        let (index, completion) = self.of_record(record)?;
+    pub(super) fn end_into(&mut self, end: &End, into: &mut Vec<Completion>) -> Result<Outcome, BackendError> {
+        let (index, completion) = self.of_record(end)?;
         if self.entries[index as usize].delivery == Delivery::Bulk {
             self.leave(index);
             self.release(index);
@@ -145,15 +147,15 @@ impl Journal {
         } else {
             self.end(index, completion);
         }
-        Ok(completion)
+        Ok(completion.outcome)
     }
 
     /// The host's word that a task ended: `item` is Done or Faulted.
-    pub(super) fn end_by_item(&mut self, ticket: u32, item: &TaskWorkItem) -> Completion {
+    pub(super) fn end_by_item(&mut self, ticket: u32, item: &TaskWorkItem) -> Outcome {
         let index = ticket & abi::TR_INDEX_MASK;
         let completion = Completion::of_item(SubmissionId(self.entries[index as usize].seq), item);
         self.end(index, completion);
-        completion
+        completion.outcome
     }
 
     /// A task is in flight no more.
@@ -183,7 +185,7 @@ impl Journal {
 
     fn release(&mut self, index: u32) {
         self.entries[index as usize].status = Status::Free;
-        self.free.push(index);
+        self.free.push_back(index);
     }
 
     /// The completion of a task with a handle, once: its slot is free afterwards.
@@ -215,7 +217,7 @@ impl Journal {
         for (index, completion) in self.queue.drain(..count) {
             into.push(completion);
             self.entries[index as usize].status = Status::Free;
-            self.free.push(index);
+            self.free.push_back(index);
         }
         count
     }
@@ -282,8 +284,8 @@ mod tests {
         tickets
     }
 
-    fn record(ticket: u32) -> abi::CompletionRecord {
-        abi::CompletionRecord { ticket, state: abi::TASK_STATE_DONE, ..Default::default() }
+    fn record(ticket: u32) -> End {
+        End { ticket, ..End::default() }
     }
 
     #[test]

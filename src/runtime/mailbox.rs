@@ -23,9 +23,6 @@ pub(super) struct LineTicket {
     pub(super) target_hi: u32,
 }
 
-/// Marks that are looked at together.
-const MARKS: usize = 64;
-
 #[derive(Debug)]
 pub(super) struct Mailbox {
     live: bool,
@@ -57,21 +54,16 @@ impl Mailbox {
         let marks = host(&memory.marks)?;
         let mut room = self.writable.wrapping_sub(self.published);
         while self.live && (room as usize) < wanted && room < memory.capacity {
-            // Some at a time, up to the end of the ring.
-            let read = self.writable.wrapping_sub(memory.capacity);
-            let at = read & (memory.capacity - 1);
-            let mut words = [0u32; MARKS];
-            let words = &mut words[..MARKS.min((memory.capacity - at) as usize).min((memory.capacity - room) as usize)];
-            marks.read(u64::from(at) * 4, bytemuck::cast_slice_mut(words))?;
-            // Pairs with the kernel's release after it read the lines.
-            fence(Acquire);
-            let (lap, asked) = (lap(memory, read), words.len());
-            let was_read = were_read(words, lap, &self.lines[at as usize..], journal);
-            (self.writable, room) = (self.writable.wrapping_add(was_read as u32), room + was_read as u32);
-            if was_read < asked {
+            let oldest = self.writable.wrapping_sub(memory.capacity);
+            let at = oldest & (memory.capacity - 1);
+            let is_marked = || Ok(marks.load(u64::from(at) * 4, Relaxed)? == lap(memory, oldest));
+            if !was_read(self.lines[at as usize], journal, is_marked)? {
                 break;
             }
+            (self.writable, room) = (self.writable.wrapping_add(1), room + 1);
         }
+        // Pairs with the kernel's release after it read the lines that it has marked.
+        fence(Acquire);
         Ok((room as usize).min(wanted))
     }
 
@@ -136,10 +128,14 @@ impl Mailbox {
     }
 }
 
-/// How many of the first lines were read: those that are marked with the lap, and those whose tasks have ended. A completion may be seen before
-/// the mark of its line; were it not for the second, there might be no room, and nothing on its way that would make some.
-fn were_read(marks: &[u32], lap: u32, tickets: &[u32], journal: &Journal) -> usize {
-    marks.iter().zip(tickets).take_while(|(mark, ticket)| **mark == lap || journal.has_ended(**ticket)).count()
+/// Whether a line was read: its task has ended, or else it is marked. Tasks that end in their first turn have no mark, and of others the completion
+/// may be seen before the mark.
+fn was_read(
+    ticket: u32,
+    journal: &Journal,
+    is_marked: impl FnOnce() -> Result<bool, BackendError>,
+) -> Result<bool, BackendError> {
+    if journal.has_ended(ticket) { Ok(true) } else { is_marked() }
 }
 
 /// The lap of a position, from 1: what marks and completion records carry.
@@ -150,18 +146,17 @@ pub(super) fn lap(memory: &Memory, position: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::abi::CompletionRecord;
     use crate::runtime::journal::Delivery;
+    use crate::runtime::record::End;
 
     #[test]
     fn a_line_can_be_written_again_once_it_is_marked_or_its_task_has_ended() {
         let (mut journal, mut lines) = (Journal::new(4), Vec::new());
         journal.admit(&[TaskWorkItem::default(); 4], Delivery::Bulk, &mut lines);
         let tickets: Vec<u32> = lines.iter().map(|line| line.ticket).collect();
-        assert_eq!(were_read(&[7, 6, 7, 7], 7, &tickets, &journal), 1, "the second was not read yet");
-        let record =
-            CompletionRecord { ticket: tickets[1], state: abi::TASK_STATE_DONE, ..CompletionRecord::default() };
-        journal.end_by_record(&record).unwrap();
-        assert_eq!(were_read(&[7, 6, 7, 6], 7, &tickets, &journal), 3, "its mark is late");
+        assert_eq!(was_read(tickets[1], &journal, || Ok(true)), Ok(true));
+        assert_eq!(was_read(tickets[1], &journal, || Ok(false)), Ok(false), "it was not read yet");
+        journal.end_by_record(&End { ticket: tickets[1], ..End::default() }).unwrap();
+        assert_eq!(was_read(tickets[1], &journal, || Ok(false)), Ok(true), "its mark is late, or never comes");
     }
 }

@@ -3,6 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::options::RuntimeOptions;
+use super::record;
 use crate::abi::{self, TaskWorkItem};
 use ash::vk;
 
@@ -134,7 +135,7 @@ impl Memory {
             bell: make("doorbell", mailbox, cancel_offset(capacity))?,
             tenants: make("tenants", mailbox, size::<u32>(options.tenants))?,
             buffers: make("buffer table", mailbox, size::<abi::BufferEntry>(options.buffers))?,
-            completions: make("completion ring", report, size::<abi::CompletionRecord>(capacity))?,
+            completions: make("completion ring", report, record::bytes(capacity))?,
             marks: make("line marks", report, size::<u32>(capacity))?,
             exit_record: make("exit records", report, SLICES as u64 * RECORD_STRIDE)?,
             trace: make("trace", report, size::<abi::TraceRecord>(options.trace_capacity.max(1)))?,

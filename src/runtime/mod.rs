@@ -19,6 +19,7 @@ mod memory;
 mod mode;
 mod options;
 mod pace;
+mod record;
 mod recovery;
 mod slices;
 mod state;
@@ -314,8 +315,8 @@ impl Runtime {
             for (ticket, id, submitted) in state.journal.unfinished() {
                 let item = recovery::in_slot(ticket, &slots, &metas).unwrap_or(submitted);
                 report.unfinished.push((id, item));
-                let completion = state.journal.end_by_item(ticket, &recovery::cancelled(item));
-                state.count(ticket, &completion);
+                let outcome = state.journal.end_by_item(ticket, &recovery::cancelled(item));
+                state.count(ticket, outcome);
             }
             state.wants_slice = false;
             inner.shared.changed.notify_all();

@@ -45,6 +45,8 @@ pub struct RuntimeOptions {
     pub tenants: u32,
     /// Entries of the buffer table.
     pub buffers: u32,
+    /// Whether completions carry ages and counts. Without, a completion is 16 bytes of the device's writes, and never 32.
+    pub counts: bool,
     /// Turns of tasks that a slice can record for [`Runtime::take_trace`](crate::Runtime::take_trace); 0 records nothing.
     pub trace_capacity: u32,
     /// Longest wait for one slice where the caller names no time: on drop. Well above what a driver's watchdog allows.
@@ -89,6 +91,7 @@ impl Default for RuntimeOptions {
             batch: None,
             tenants: 32,
             buffers: 1_024,
+            counts: true,
             trace_capacity: 0,
             slice_timeout: Duration::from_secs(20),
             launch_on_submit: true,

@@ -1,16 +1,15 @@
 //! What the submitting and the driving threads share: the host's side of the rings, and the journal.
 
-use std::sync::atomic::Ordering::Acquire;
-
 use super::journal::{Delivery, Journal};
-use super::mailbox::{LineTicket, Mailbox, lap};
+use super::mailbox::{LineTicket, Mailbox};
 use super::memory::Memory;
 use super::options::RuntimeOptions;
+use super::record::{self, End};
 use super::slices::host;
 use super::tables::Tables;
 use super::task::{Completion, Outcome, RuntimeStats};
 use super::timelines::{Courier, Source};
-use crate::abi::{self, CompletionRecord, SliceExit, TaskWorkItem, TimelineId};
+use crate::abi::{self, SliceExit, TaskWorkItem, TimelineId};
 use crate::error::BackendError;
 
 #[derive(Debug)]
@@ -173,11 +172,11 @@ impl State {
         Ok(timeline)
     }
 
-    pub(super) fn count(&mut self, ticket: u32, completion: &Completion) {
+    pub(super) fn count(&mut self, ticket: u32, outcome: Outcome) {
         if !self.tables.cancels.is_empty() {
             self.tables.cancels.ended(ticket);
         }
-        match completion.outcome {
+        match outcome {
             Outcome::Done => self.stats.done += 1,
             Outcome::Faulted(_) => self.stats.faulted += 1,
         }
@@ -186,9 +185,9 @@ impl State {
     /// Takes over what has been completed up to now, while slices run.
     pub(super) fn listen(&mut self, memory: &Memory) -> Result<(), BackendError> {
         while self.mailbox.live()
-            && let Some(record) = self.record(memory, self.consumed)?
+            && let Some(end) = record::read(memory, self.consumed)?
         {
-            self.end(&record)?;
+            self.end(&end)?;
             self.consumed = self.consumed.wrapping_add(1);
         }
         Ok(())
@@ -205,28 +204,28 @@ impl State {
         self.journal.take_bulk(limit, into);
         while into.len() - had < limit
             && self.mailbox.live()
-            && let Some(record) = self.record(memory, self.consumed)?
+            && let Some(end) = record::read(memory, self.consumed)?
         {
-            let completion = self.journal.end_into(&record, into)?;
-            self.count(record.ticket, &completion);
+            let outcome = self.journal.end_into(&end, into)?;
+            self.count(end.ticket, outcome);
             self.consumed = self.consumed.wrapping_add(1);
         }
         Ok(into.len() - had)
     }
 
-    /// Where the next completion record begins, and what stands there when it is written.
-    pub(super) fn next_record(&self, memory: &Memory) -> (u64, u32) {
-        (record_offset(memory, self.consumed), lap(memory, self.consumed))
+    /// The position of the next completion record.
+    pub(super) fn next_record(&self) -> u32 {
+        self.consumed
     }
 
     /// Takes over what an ended slice reports.
     pub(super) fn harvest(&mut self, memory: &Memory, exit: &SliceExit) -> Result<(), BackendError> {
         // A slice that followed may have completed more already.
         while exit.completed.wrapping_sub(self.consumed).cast_signed() > 0 {
-            let record = self.record(memory, self.consumed)?.ok_or_else(|| BackendError::Protocol {
+            let end = record::read(memory, self.consumed)?.ok_or_else(|| BackendError::Protocol {
                 what: format!("completion {} was reported and is not in the ring", self.consumed),
             })?;
-            self.end(&record)?;
+            self.end(&end)?;
             self.consumed = self.consumed.wrapping_add(1);
         }
         self.tables.timelines.heard(exit.heard);
@@ -249,8 +248,8 @@ impl State {
     /// Every record that was written counts, whatever is missing between them.
     pub(super) fn salvage(&mut self, memory: &Memory) -> Result<(), BackendError> {
         for position in 0..memory.capacity {
-            if let Some(record) = self.record(memory, self.consumed.wrapping_add(position))? {
-                self.end(&record)?;
+            if let Some(end) = record::read(memory, self.consumed.wrapping_add(position))? {
+                self.end(&end)?;
             }
         }
         Ok(())
@@ -266,22 +265,9 @@ impl State {
         Ok(())
     }
 
-    /// The record at a position of the completion ring, if this lap has written it.
-    fn record(&self, memory: &Memory, position: u32) -> Result<Option<CompletionRecord>, BackendError> {
-        let at = record_offset(memory, position);
-        let completions = host(&memory.completions)?;
-        // The acquire pairs with the kernel's release before it stored the lap.
-        if completions.load(at, Acquire)? != lap(memory, position) {
-            return Ok(None);
-        }
-        // SAFETY: the lap says that the record is written, and the kernel does not write there again before its task's slot is given out anew,
-        // which the host does when it has consumed the record.
-        unsafe { completions.read_unshared(at) }.map(Some)
-    }
-
-    fn end(&mut self, record: &CompletionRecord) -> Result<(), BackendError> {
-        let completion = self.journal.end_by_record(record)?;
-        self.count(record.ticket, &completion);
+    fn end(&mut self, end: &End) -> Result<(), BackendError> {
+        let outcome = self.journal.end_by_record(end)?;
+        self.count(end.ticket, outcome);
         Ok(())
     }
 
@@ -293,9 +279,4 @@ impl State {
         // A record of the former life would pass for one of this life's first lap.
         host(&memory.completions)?.write(0, &vec![0; memory.completions.bytes() as usize])
     }
-}
-
-/// Where the record at a position of the completion ring is.
-fn record_offset(memory: &Memory, position: u32) -> u64 {
-    u64::from(position & (memory.capacity - 1)) * size_of::<CompletionRecord>() as u64
 }

@@ -1,5 +1,6 @@
 //! Tasks as the host writes them, and as they come back.
 
+use super::record::End;
 use crate::abi::{self, MegakernelWorkItem, TaskPriority, TaskState, TaskWorkItem, TimelineId};
 
 /// Builds a [`TaskWorkItem`] to submit.
@@ -148,7 +149,7 @@ pub struct Completion {
     pub task_id: u32,
     /// Word 8 at the end: the op's scratch word, or the fault code.
     pub continuation_data: u32,
-    /// Word 12 at the end: ticks spent waiting in rings.
+    /// Word 12 at the end: ticks spent waiting in rings. This and the counts below are 0 without [`RuntimeOptions::counts`](super::RuntimeOptions::counts).
     pub age_ticks: u32,
     /// Word 13 at the end.
     pub requeue_count: u32,
@@ -171,16 +172,16 @@ impl Completion {
         }
     }
 
-    pub(super) fn of_record(id: SubmissionId, record: &abi::CompletionRecord) -> Self {
-        let faulted = record.state == abi::TASK_STATE_FAULTED;
+    pub(super) fn of_record(id: SubmissionId, task_id: u32, end: &End) -> Self {
+        let End { faulted, continuation_data, counts, .. } = *end;
         Self {
             id,
-            outcome: if faulted { Outcome::Faulted(record.continuation_data) } else { Outcome::Done },
-            task_id: record.task_id,
-            continuation_data: record.continuation_data,
-            age_ticks: record.age_ticks,
-            requeue_count: record.requeue_count,
-            yield_count: record.yield_count,
+            outcome: if faulted { Outcome::Faulted(continuation_data) } else { Outcome::Done },
+            task_id,
+            continuation_data,
+            age_ticks: counts.age_ticks,
+            requeue_count: counts.requeue_count,
+            yield_count: counts.yield_count,
         }
     }
 }

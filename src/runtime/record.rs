@@ -1,0 +1,109 @@
+//! Completion records as the host reads them: 16 bytes in a ring, and the counts that go with some of them.
+
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
+use std::sync::atomic::fence;
+
+use super::mailbox::lap;
+use super::memory::Memory;
+use super::slices::host;
+use crate::abi::{self, CompletionCounts, CompletionRecord};
+use crate::error::BackendError;
+
+/// Bytes of a record.
+const RECORD: u64 = size_of::<CompletionRecord>() as u64;
+/// How many bytes ahead of a record that is read the processor is asked for: what it then waits for was written by the device, and comes from afar.
+const AHEAD: u64 = 512;
+
+/// How a task ended, as the device tells it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct End {
+    pub(super) ticket: u32,
+    pub(super) faulted: bool,
+    pub(super) continuation_data: u32,
+    pub(super) counts: CompletionCounts,
+}
+
+/// What the completion ring and the counts of all slots take together.
+pub(super) fn bytes(capacity: u32) -> u64 {
+    u64::from(capacity) * (RECORD + size_of::<CompletionCounts>() as u64)
+}
+
+fn record_offset(memory: &Memory, position: u32) -> u64 {
+    u64::from(position & (memory.capacity - 1)) * RECORD
+}
+
+fn is_whole(record: &CompletionRecord) -> bool {
+    let CompletionRecord { lap, ticket, continuation_data, check } = record;
+    let sum = lap.wrapping_mul(abi::TR_CHECK_LAP).wrapping_add(ticket.wrapping_mul(abi::TR_CHECK_TICKET));
+    sum.wrapping_add(continuation_data.wrapping_mul(abi::TR_CHECK_DATA)) == *check
+}
+
+/// Whether the record at this position may have been written. It says nothing of what was written before it.
+pub(super) fn comes(memory: &Memory, position: u32) -> Result<bool, BackendError> {
+    let word = host(&memory.completions)?.load(record_offset(memory, position), Relaxed)?;
+    Ok(is_of_lap(word, lap(memory, position)))
+}
+
+/// The word's upper bits are the lap's lower ones.
+fn is_of_lap(word: u32, lap: u32) -> bool {
+    word >> abi::TR_RECORD_LAP_SHIFT == lap << abi::TR_RECORD_LAP_SHIFT >> abi::TR_RECORD_LAP_SHIFT
+}
+
+/// The record at this position, if this lap has written it.
+pub(super) fn read(memory: &Memory, position: u32) -> Result<Option<End>, BackendError> {
+    if !comes(memory, position)? {
+        return Ok(None);
+    }
+    let completions = host(&memory.completions)?;
+    let at = record_offset(memory, position);
+    completions.prefetch(at + AHEAD);
+    let record: CompletionRecord = completions.read_pod(at)?;
+    if !is_whole(&record) {
+        return Ok(None);
+    }
+    // Pairs with the kernel's release before it stored the record.
+    fence(Acquire);
+    let slot = u64::from(record.ticket & abi::TR_INDEX_MASK);
+    let counts = match record.lap & abi::TR_RECORD_COUNTED {
+        0 => CompletionCounts::default(),
+        _ => completions.read_pod(u64::from(memory.capacity) * RECORD + slot * size_of::<CompletionCounts>() as u64)?,
+    };
+    let faulted = record.lap & abi::TR_RECORD_FAULTED != 0;
+    Ok(Some(End { ticket: record.ticket, faulted, continuation_data: record.continuation_data, counts }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn whole(lap: u32, ticket: u32, continuation_data: u32) -> CompletionRecord {
+        let product = |word: u32, factor: u32| word.wrapping_mul(factor);
+        let (lap_part, ticket_part) = (product(lap, abi::TR_CHECK_LAP), product(ticket, abi::TR_CHECK_TICKET));
+        let check = lap_part.wrapping_add(ticket_part).wrapping_add(product(continuation_data, abi::TR_CHECK_DATA));
+        CompletionRecord { lap, ticket, continuation_data, check }
+    }
+
+    proptest! {
+        #[test]
+        fn a_record_of_which_one_word_is_still_the_old_one_is_not_whole(
+            new in any::<[u32; 3]>(),
+            old in any::<[u32; 4]>(),
+            stale in 0..4usize,
+        ) {
+            let record = whole(new[0], new[1], new[2]);
+            prop_assert!(is_whole(&record));
+            let mut words: [u32; 4] = bytemuck::cast(record);
+            prop_assume!(words[stale] != old[stale]);
+            words[stale] = old[stale];
+            prop_assert!(!is_whole(&bytemuck::cast(words)));
+        }
+    }
+
+    #[test]
+    fn memory_that_was_cleared_holds_no_record_of_any_lap() {
+        assert!((1..1 << 12).all(|lap| !is_of_lap(0, lap)));
+        assert!(is_of_lap(5 << abi::TR_RECORD_LAP_SHIFT | abi::TR_RECORD_FAULTED, 5));
+        assert!(!is_of_lap(5 << abi::TR_RECORD_LAP_SHIFT, 6));
+    }
+}
