@@ -46,6 +46,7 @@ TrBatch tr_admit(TrNews news) {
         }
         if (straight && !tr_any(waits)) {
             batch.straight = true;
+            batch.lined = true;
             batch.count = count;
             batch.mine = mine;
             batch.slot = slot;

@@ -29,9 +29,14 @@ bool tr_cancelled(uint slot, uint ticket) {
     return tr_load(tr_push.bell, TR_BELL_SLOTS + slot) == (TR_CANCEL | ticket >> TR_TICKET_GENERATION_SHIFT);
 }
 
-// What forbids a paused task to wait, 0 if nothing. After tr_epoch: who saw the last epoch of a closed timeline sees its status too.
-uint tr_wait_fault(TaskWorkItem item, uint slot, uint ticket) {
-    uint status = tr_load(tr_push.bell, TR_BELL_WORDS + tr_timeline(item) * 4u + 3u);
+// A timeline's generation, or the fault code of whoever waits for it.
+uint tr_status(uint timeline) {
+    return tr_load(tr_push.bell, TR_BELL_WORDS + timeline * 4u + 3u);
+}
+
+// What forbids a paused task to wait, 0 if nothing; by the status of its timeline. After tr_epoch: who saw the last epoch of a closed timeline sees its
+// status too.
+uint tr_wait_fault(TaskWorkItem item, uint slot, uint ticket, uint status) {
     if (status >= TASK_FAULT_RUNTIME) return status;
     if (status != (item.flags >> TASK_FLAG_TIMELINE_GENERATION_SHIFT & 0xffu)) return TASK_FAULT_TIMELINE_CLOSED;
     return tr_cancelled(slot, ticket) ? TASK_FAULT_CANCELLED : 0u;
@@ -46,14 +51,17 @@ uvec2 tr_target(uvec2 epoch, uint resume_epoch) {
     return uvec2(resume_epoch, epoch.y);
 }
 
-// Index of the list that a waiter hangs in. Timelines share the wheel, each from another start; a bucket has several lists so that the
-// lanes of a waking subgroup have one each.
-uint tr_list(uint timeline, uint epoch_lo, uint sublist) {
-    uint bucket = (epoch_lo + timeline * 37u) & (TR_WHEEL_BUCKETS - 1u);
-    return bucket * TR_WHEEL_LISTS + (sublist & (TR_WHEEL_LISTS - 1u));
+// Index of the list that a waiter hangs in. Timelines share the wheel, each from another start; a bucket has many lists so that many lanes wake
+// its waiters.
+uint tr_bucket(uint timeline, uint epoch_lo) {
+    return epoch_lo + timeline * 37u;
 }
 
-// One attempt to hang a slot into its list. Its words were written before a tr_release; pairs with the exchange in tr_wake.
+uint tr_list(uint bucket, uint sublist) {
+    return (bucket & (TR_WHEEL_BUCKETS - 1u)) * TR_WHEEL_LISTS + (sublist & (TR_WHEEL_LISTS - 1u));
+}
+
+// One attempt to hang a slot into its list. Its words were written before a tr_release; pairs with the tr_pass_on after the exchange in tr_empty.
 bool tr_hang(uint list, uint slot) {
     uint head = tr_load(tr_push.wheel, list);
     tr_push.metas.meta[slot].next = head;
@@ -66,32 +74,41 @@ uint tr_wake_word(uint timeline) {
     return TR_CONTROL_WAKES + timeline * 4u;
 }
 
-// Says that a waiter hangs where its waker may have looked already.
-void tr_set_dirty(uint timeline) {
-    tr_release(); // pairs with the tr_acquire in tr_take_dirty
-    if (tr_exchange(tr_push.control, tr_wake_word(timeline) + 3u, 1u) == 0u) tr_add(tr_push.control, TR_CONTROL_DIRTY, 1u);
+// With odd factors: if one of two words that are written is seen and the other is not, the check does not match.
+uint tr_woken_check(uvec2 woken) {
+    return woken.x * TR_CHECK_LAP + woken.y * TR_CHECK_TICKET;
 }
 
-// Whether somebody said so since the last time.
-bool tr_take_dirty(uint timeline) {
-    bool dirty = tr_exchange(tr_push.control, tr_wake_word(timeline) + 3u, 0u) != 0u;
-    if (dirty) tr_add(tr_push.control, TR_CONTROL_DIRTY, ~0u);
-    tr_acquire(); // pairs with the tr_release in tr_set_dirty
-    return dirty;
+// An epoch that each lane has seen in this turn, so that it need not look again for the next waiter of the same timeline. (An index is not given to another
+// timeline while a slice runs, and epochs do not go back.)
+uint tr_known_timeline;
+uvec2 tr_known_epoch;
+
+// Says that a waiter hangs where its waker may have looked already.
+void tr_set_dirty() {
+    tr_release(); // pairs with the barrier in tr_empty, after the exchange in tr_take_dirty
+    tr_exchange(tr_push.control, TR_CONTROL_DIRTY, 1u);
+}
+
+// Whether somebody said so since the last time. Uniform control flow.
+bool tr_take_dirty() {
+    uint dirty = 0u;
+    if (subgroupElect()) dirty = tr_exchange(tr_push.control, TR_CONTROL_DIRTY, 0u);
+    return subgroupBroadcastFirst(dirty) != 0u;
 }
 
 // Hangs this lane's paused task into its list; false if other workers were in the way too often, and the task goes round its ring instead.
 bool tr_park(uint slot, uint ticket, TaskWorkItem item, uvec2 target) {
     uint timeline = tr_timeline(item);
-    uint list = tr_list(timeline, target.x, slot);
+    uint list = tr_list(tr_bucket(timeline, target.x), slot);
     bool parked = false;
     for (uint attempt = 0u; attempt < TR_PARK_ATTEMPTS && !parked; ++attempt) parked = tr_hang(list, slot);
     if (!parked) return false;
     // The waker reads the epoch, or who is cancelled, and then empties the lists up to it. If it emptied this one before we hung the task there, our exchange
-    // follows its exchange in the list's modification order, and after this fence (pairs with tr_release in tr_wake) we read something at
+    // follows its exchange in the list's modification order, and after this fence (pairs with the tr_converge in tr_empty) we read something at
     // least as new as what it read. So one of us sees the other: nobody is left behind.
     tr_acquire();
     uvec2 epoch;
-    if (!tr_epoch(timeline, epoch) || tr_reached(epoch, target) || tr_wait_fault(item, slot, ticket) != 0u) tr_set_dirty(timeline);
+    if (!tr_epoch(timeline, epoch) || tr_reached(epoch, target) || tr_wait_fault(item, slot, ticket, tr_status(timeline)) != 0u) tr_set_dirty();
     return true;
 }

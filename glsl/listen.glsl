@@ -4,12 +4,24 @@ struct TrNews {
     uint stop;     // slices called off
     uint signals;  // changes of epochs by the host
     uint recorded; // the last change by a command buffer
-    uint dirty;    // timelines with a waiter to look after
+    uint cancels;   // how often tasks were cancelled
+    uint turn;      // each lane: of the WakeState of the timeline with its number
+    uint dirty;     // whether there is a waiter to look after
     uint admitted; // lines taken
     uint pushed;   // tasks put into rings
     uint tick;     // tasks claimed from them
     bool busy;     // a task is on its way: admitted, not ended, and not waiting for an epoch
 };
+
+uint tr_timelines; // timelines in use, when this worker last looked
+
+// Whether a worker wakes the waiters of the timeline with this lane's number: loaded before a tr_acquire, so that who finds it unchanged after has seen
+// what it stands for. 0, as it is before the first time, for a timeline that is newer than the last look.
+uint tr_load_turn() {
+    uint turn = 0u;
+    if (gl_SubgroupInvocationID < tr_timelines) turn = tr_load(tr_push.control, tr_wake_word(gl_SubgroupInvocationID) + 2u);
+    return turn;
+}
 
 // The words are loaded one after another while others change them. So they may disagree, and whatever is decided by them is checked where it
 // is done, or costs no more than a look in vain.
@@ -19,6 +31,8 @@ TrNews tr_listen() {
     news.stop = tr_load(tr_push.bell, TR_BELL_STOP);
     news.signals = tr_load(tr_push.bell, TR_BELL_SIGNALS);
     news.recorded = tr_load(tr_push.bell, TR_BELL_RECORDED);
+    news.cancels = tr_load(tr_push.bell, TR_BELL_CANCELS);
+    news.turn = tr_load_turn();
     news.dirty = tr_load(tr_push.control, TR_CONTROL_DIRTY);
     news.admitted = tr_load(tr_push.control, TR_CONTROL_ADMITTED);
     news.pushed = tr_load(tr_push.control, TR_CONTROL_PUSHED);
@@ -32,6 +46,7 @@ TrNews tr_listen() {
     news.stop = subgroupBroadcastFirst(news.stop);
     news.signals = subgroupBroadcastFirst(news.signals);
     news.recorded = subgroupBroadcastFirst(news.recorded);
+    news.cancels = subgroupBroadcastFirst(news.cancels);
     news.dirty = subgroupBroadcastFirst(news.dirty);
     news.admitted = subgroupBroadcastFirst(news.admitted);
     news.pushed = subgroupBroadcastFirst(news.pushed);
@@ -47,11 +62,15 @@ void tr_doze(inout TrNews news) {
         uint stop = tr_load(tr_push.bell, TR_BELL_STOP);
         uint signals = tr_load(tr_push.bell, TR_BELL_SIGNALS);
         uint recorded = tr_load(tr_push.bell, TR_BELL_RECORDED);
+        uint cancels = tr_load(tr_push.bell, TR_BELL_CANCELS);
+        uint turn = tr_load_turn();
         if (!tr_any(tail != news.tail || stop != news.stop || signals != news.signals || recorded != news.recorded)) continue;
         news.tail = subgroupBroadcastFirst(tail);
         news.stop = subgroupBroadcastFirst(stop);
         news.signals = subgroupBroadcastFirst(signals);
         news.recorded = subgroupBroadcastFirst(recorded);
+        news.cancels = subgroupBroadcastFirst(cancels);
+        news.turn = turn;
         tr_cancelling = tr_load(tr_push.bell, TR_BELL_CANCELLING);
         tr_open_tenants = tr_load(tr_push.bell, TR_BELL_OPEN_TENANTS);
         return;

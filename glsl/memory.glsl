@@ -52,7 +52,7 @@ const uint TR_CONTROL_TURNS = TR_CONTROL_ARRIVED + 3u;                  // turns
 const uint TR_CONTROL_BEGAN = TR_CONTROL_ARRIVED + 4u;                  // when the first worker of this slice began
 const uint TR_CONTROL_ENDED = TR_CONTROL_ARRIVED + 5u;                  // number of the last slice that ended well
 const uint TR_CONTROL_IDLED = TR_CONTROL_ARRIVED + 6u;                  // 1 if it had nothing to do
-const uint TR_CONTROL_DIRTY = 7u * TR_CONTROL_LINE;                     // timelines whose `dirty` is set
+const uint TR_CONTROL_DIRTY = 7u * TR_CONTROL_LINE;                     // 1 when a waiter was parked behind its waker's back: the whole wheel is looked through once
 const uint TR_CONTROL_CANCELS = TR_CONTROL_DIRTY + 1u;                  // cancellations that the wait lists were looked through for
 const uint TR_CONTROL_WAKES = 8u * TR_CONTROL_LINE;                     // WakeState of each timeline
 const uint TR_CONTROL_RINGS = 40u * TR_CONTROL_LINE;                    // head and tail of each ring
@@ -70,6 +70,12 @@ void tr_release() {
 // Data published by a word loaded before is visible to loads after. Pairs with tr_release.
 void tr_acquire() {
     memoryBarrier(gl_ScopeDevice, gl_StorageSemanticsBuffer, gl_SemanticsAcquire | gl_SemanticsMakeVisible);
+}
+
+// Both: what was published before is visible after, and what was written before is available to whoever sees a word stored after.
+void tr_pass_on() {
+    memoryBarrier(gl_ScopeDevice, gl_StorageSemanticsBuffer,
+                  gl_SemanticsAcquireRelease | gl_SemanticsMakeAvailable | gl_SemanticsMakeVisible);
 }
 
 // The lanes of a subgroup-wide turn meet, and what each of them wrote is visible to all of them, so that one lane may publish for all:
@@ -132,6 +138,10 @@ void tr_publish_completion(uint index, uint lap_and_bits, uint ticket, uint data
 void tr_publish_exit(uint slice) {
     atomicStore(tr_push.exit_record.record.slice, slice, gl_ScopeDevice, gl_StorageSemanticsNone, gl_SemanticsRelaxed);
 }
+
+// What one lane tells all: written by it before a tr_converge, read after; two of them in turn, so that nobody writes what a slow lane still reads.
+// (A broadcast from a lane that is not constant is a feature of its own.)
+shared uvec4 tr_told[2];
 
 // A word that all lanes may decide by.
 uint tr_look(TrWords words, uint index) {

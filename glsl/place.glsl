@@ -12,12 +12,17 @@ void tr_dispose(bool mine, uint slot, SlotMeta meta, TaskWorkItem item, uint tar
     uint timeline = tr_timeline(item);
     uvec2 target = uvec2(0u);
     if (paused) {
-        uvec2 epoch;
-        bool whole = tr_epoch(timeline, epoch);
-        uint fault = tr_wait_fault(item, slot, meta.ticket);
+        target = uvec2(item.resume_epoch, meta.target_hi);
+        uvec2 epoch = tr_known_epoch;
+        bool whole = true;
+        if (target_from == TR_TARGET_OPEN || timeline != tr_known_timeline || !tr_reached(epoch, target)) {
+            whole = tr_epoch(timeline, epoch);
+            tr_known_timeline = whole ? timeline : TR_NIL;
+            tr_known_epoch = epoch;
+        }
+        uint fault = tr_wait_fault(item, slot, meta.ticket, tr_status(timeline));
         undecided = fault == 0u && target_from == TR_TARGET_OPEN && !whole;
         if (target_from == TR_TARGET_OPEN) target = tr_target(epoch, item.resume_epoch);
-        else target = uvec2(item.resume_epoch, meta.target_hi);
         if (fault != 0u) item = tr_faulted(item, fault);
         else if (whole && tr_reached(epoch, target)) item = tr_resumed(item);
     }
@@ -64,6 +69,7 @@ void tr_dispose(bool mine, uint slot, SlotMeta meta, TaskWorkItem item, uint tar
     if (parks) homeless = !tr_park(slot, meta.ticket, item, target);
     position = tr_reserve_entries(homeless, item.priority);
     if (homeless) {
+        tr_push.metas.meta[slot].next = undecided ? TR_UNDECIDED : TR_NIL; // no list goes on behind it
         tr_stamp(item.priority, position, tick);
         tr_release(); // pairs with tr_acquire in tr_claim
         tr_enqueue(item.priority, position, slot, wide);

@@ -63,12 +63,13 @@ struct TrBatch {
     uint count;        // 0 for none
     bool found;        // there was something, even if another worker was faster
     bool wide;         // it is one task, lane 0's, and all lanes run it
-    bool straight;     // it comes from the host's lines and was in no ring
+    bool straight;     // it was in no ring: its tasks are in registers
+    bool lined;        // it comes from the host's lines, which are still to be marked
     uint priority;     // of the ring
     uint tick;         // when it was looked for
     bool mine;         // each lane: whether it has a task
     uint slot;         // each lane
-    uint position;     // each lane, if straight: of the line
+    uint position;     // each lane, if lined: of the line
     SlotMeta meta;     // each lane, if straight
     TaskWorkItem item; // each lane, if straight
 };
@@ -79,6 +80,7 @@ TrBatch tr_no_batch(uint tick) {
     batch.found = false;
     batch.wide = false;
     batch.straight = false;
+    batch.lined = false;
     batch.priority = 0u;
     batch.tick = tick;
     batch.mine = false;

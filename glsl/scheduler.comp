@@ -18,6 +18,7 @@ bool tr_run(TrBatch batch, bool cut) {
     SlotMeta meta = batch.meta;
     bool paused = false;
     uint target_from = TR_TARGET_OPEN;
+    uint rest = TR_NIL;
     uint fault = 0u;
     bool runs = false;
     if (works) {
@@ -25,8 +26,11 @@ bool tr_run(TrBatch batch, bool cut) {
             item = tr_push.slots.slot[slot];
             meta = tr_push.metas.meta[slot];
         }
-        paused = item.state == TASK_STATE_PAUSED; // went round the ring instead of waiting in a list
-        if (paused && meta.next != TR_UNDECIDED) target_from = TR_TARGET_KEPT;
+        paused = item.state == TASK_STATE_PAUSED; // went round the ring instead of waiting in a list, or is the first of what is left of one
+        if (paused && meta.next != TR_UNDECIDED) {
+            target_from = TR_TARGET_KEPT;
+            rest = meta.next;
+        }
         if (!paused) {
             uint age = 0u;
             if (!batch.straight) age = uint(max(int(batch.tick - meta.enqueue_tick), 0));
@@ -87,7 +91,8 @@ bool tr_run(TrBatch batch, bool cut) {
     }
     tr_dispose(mine, slot, meta, item, target_from);
     // A line whose task has ended needs no mark.
-    if (batch.straight) tr_mark(mine && item.state != TASK_STATE_DONE && item.state != TASK_STATE_FAULTED, batch.position);
+    tr_follow(mine ? rest : TR_NIL, TR_FOLLOW_HOPS);
+    if (batch.lined) tr_mark(mine && item.state != TASK_STATE_DONE && item.state != TASK_STATE_FAULTED, batch.position);
     return true;
 }
 
@@ -96,6 +101,8 @@ void main() {
     tr_home = gl_WorkGroupID.x & (tr_launch.shards - 1u);
     tr_heard = tr_look(tr_push.bell, TR_BELL_SIGNALS) - 1u; // every slice looks at every timeline
     tr_heard_recorded = tr_look(tr_push.bell, TR_BELL_RECORDED) - 1u;
+    tr_heard_cancels = tr_look(tr_push.control, TR_CONTROL_CANCELS);
+    tr_timelines = tr_look(tr_push.bell, TR_BELL_TIMELINES);
     uint reason = tr_unfit();
     uint turns = 0u;
     uint now = tr_now(0u);
@@ -114,8 +121,9 @@ void main() {
         if (reason != TR_EXIT_NONE) break;
         if (turn % TR_LOOK_TURNS == TR_LOOK_TURNS - 1u) tr_heard = news.signals - 1u;
         tr_away = (tr_home + turn) & (tr_launch.shards - 1u);
-        bool found = tr_wake(news);
-        TrBatch batch = tr_admit(news);
+        TrBatch batch = tr_wake(news);
+        bool found = batch.found;
+        if (batch.count == 0u) batch = tr_admit(news);
         found = found || batch.found;
         if (batch.count == 0u) batch = tr_claim();
         found = found || batch.found;

@@ -1,116 +1,225 @@
 // Whose epoch has come.
 
-// Resumes the waiters of one timeline up to its epoch. False if another worker is at it, or the host just writes the epoch.
-bool tr_wake_timeline(uint timeline) {
-    uint word = tr_wake_word(timeline);
-    bool won = false;
-    bool dirty = false;
-    uvec2 woken = uvec2(0u);
-    uvec2 epoch = uvec2(0u);
-    if (subgroupElect()) {
-        won = tr_compare_exchange(tr_push.control, word + 2u, 0u, 1u) == 0u;
-        if (won) {
-            tr_acquire(); // pairs with the tr_release before `busy` is cleared below
-            woken = uvec2(tr_load(tr_push.control, word), tr_load(tr_push.control, word + 1u));
-            dirty = tr_take_dirty(timeline);
-            if (!tr_epoch(timeline, epoch)) {
-                if (dirty) tr_set_dirty(timeline);
-                won = false;
-                tr_store(tr_push.control, word + 2u, 0u);
-            }
-        }
-    }
-    if (!subgroupBroadcastFirst(won)) return false;
-    woken = subgroupBroadcastFirst(woken);
-    epoch = subgroupBroadcastFirst(epoch);
-    tr_converge(); // what the elected lane saw, all lanes pass on below
-    uint distance = epoch.x - woken.x;
-    bool lapped = epoch.y - woken.y > (epoch.x < woken.x ? 1u : 0u) || distance > TR_WHEEL_BUCKETS;
-    uint buckets = subgroupBroadcastFirst(dirty) || lapped ? TR_WHEEL_BUCKETS : distance;
-
-    for (uint i = gl_SubgroupInvocationID; i - gl_SubgroupInvocationID < buckets * TR_WHEEL_LISTS; i += gl_SubgroupSize) {
-        uint node = TR_NIL;
-        if (i < buckets * TR_WHEEL_LISTS) {
-            tr_release(); // pairs with tr_acquire in tr_park: who hangs a task behind us sees the epoch that we saw
-            node = tr_exchange(tr_push.wheel, tr_list(timeline, woken.x + 1u + i / TR_WHEEL_LISTS, i), TR_NIL);
-        }
-        tr_acquire(); // pairs with tr_release in tr_hang
-        while (tr_any(node != TR_NIL)) {
-            bool mine = node != TR_NIL;
-            TaskWorkItem item;
-            uint slot = node;
-            SlotMeta meta;
-            if (mine) {
-                meta = tr_push.metas.meta[slot];
-                item = tr_push.slots.slot[slot];
-                node = meta.next;
-            }
-            tr_dispose(mine, slot, meta, item, TR_TARGET_KEPT);
-        }
-    }
-
-    if (subgroupElect()) {
-        tr_store(tr_push.control, word, epoch.x);
-        tr_release(); // pairs with the tr_acquire between the loads in tr_woken
-        tr_store(tr_push.control, word + 1u, epoch.y);
-        tr_release(); // pairs with the tr_acquire of the next worker that finds `busy` at 0
-        tr_store(tr_push.control, word + 2u, 0u);
-    }
-    return true;
-}
-
-// Up to which epoch a timeline's waiters have been woken. It may be torn if a worker is just at it: the high half is then no newer than the
-// low one, and since epochs only grow, a pair that equals the epoch is whole.
-uvec2 tr_woken(uint timeline) {
-    uint word = tr_wake_word(timeline);
-    uvec2 woken;
-    woken.y = tr_load(tr_push.control, word + 1u);
-    tr_acquire(); // pairs with the tr_release between the stores in tr_wake_timeline
-    woken.x = tr_load(tr_push.control, word);
-    return woken;
-}
-
-uint tr_heard; // how often an epoch had changed when this worker last saw every timeline's waiters woken
+uint tr_heard;          // how often an epoch had changed when this worker last saw every timeline's waiters woken
 uint tr_heard_recorded; // likewise, of the epochs that command buffers write
+uint tr_heard_cancels;  // how often tasks had been cancelled when this worker last saw the wheel looked through for them
 
-// Has the wait lists looked through if tasks were cancelled since that was last done: who hangs where, nobody knows.
-void tr_take_cancels() {
-    uint cancels = tr_load(tr_push.bell, TR_BELL_CANCELS);
-    tr_acquire(); // pairs with the host's store fence between the slots' words and this number: who takes `dirty` from us sees them
+// Waiters that this worker has taken out of the wheel, one list for each lane, and not placed yet. If there is nothing else to be woken, they can run at
+// once.
+uint tr_taken;       // the first of this lane's list
+bool tr_has_taken;   // uniform: of any lane's
+bool tr_has_flushed; // uniform: others were placed before them in this turn
+
+// Places waiters anew, each lane those of its list, `hops` at most. What is left of a list goes into a ring by its first task, for whoever claims it
+// to go on: a list is as long as it is, and nobody is kept from other work by it. Uniform control flow.
+void tr_follow(uint node, uint hops) {
+    bool mine = node != TR_NIL;
+    SlotMeta meta = SlotMeta(0u, 0u, TR_NIL, 0u);
+    TaskWorkItem item;
+    if (mine) {
+        meta = tr_push.metas.meta[node];
+        item = tr_push.slots.slot[node];
+    }
+    for (uint hop = 0u; hop < hops && tr_any(mine); ++hop) {
+        uint slot = node;
+        bool placed = mine;
+        SlotMeta its_meta = meta;
+        TaskWorkItem its_item = item;
+        // The next one is loaded before this one is placed: both wait for memory together.
+        node = mine ? meta.next : TR_NIL;
+        mine = node != TR_NIL;
+        if (mine) {
+            meta = tr_push.metas.meta[node];
+            item = tr_push.slots.slot[node];
+        }
+        tr_dispose(placed, slot, its_meta, its_item, TR_TARGET_KEPT);
+    }
+    if (!tr_any(mine)) return;
+    uint position = tr_reserve_entries(mine, TASK_PRIORITY_CRITICAL);
+    uint tick = tr_tick();
+    if (mine) tr_stamp(TASK_PRIORITY_CRITICAL, position, tick);
+    tr_release(); // pairs with tr_acquire in tr_claim
+    if (mine) tr_enqueue(TASK_PRIORITY_CRITICAL, position, node, false);
+}
+
+// Places those that were taken.
+void tr_flush() {
+    if (!tr_has_taken) return;
+    tr_has_taken = false;
+    tr_has_flushed = true;
+    tr_follow(tr_taken, 1u);
+}
+
+// Takes all waiters out of so many lists of the wheel, from the first one of a bucket on. Uniform control flow, after a tr_converge, which pairs with
+// tr_acquire in tr_park: who hangs a task behind us sees the epoch that any lane of ours saw.
+void tr_empty(uint bucket, uint lists) {
+    for (uint base = 0u; base < lists; base += TR_WAKE_LISTS * gl_SubgroupSize) {
+        uint node[TR_WAKE_LISTS];
+        [[unroll]] for (uint k = 0u; k < TR_WAKE_LISTS; ++k) {
+            uint i = base + k * gl_SubgroupSize + gl_SubgroupInvocationID;
+            node[k] = TR_NIL;
+            if (i < lists) node[k] = tr_exchange(tr_push.wheel, tr_list(bucket + i / TR_WHEEL_LISTS, i), TR_NIL);
+        }
+        // Pairs with tr_release in tr_hang and tr_set_dirty; and what was done here, with the tr_acquire of the next worker that finds `turn` even.
+        tr_pass_on();
+        [[unroll]] for (uint k = 0u; k < TR_WAKE_LISTS; ++k) {
+            if (!tr_any(node[k] != TR_NIL)) continue;
+            tr_flush();
+            tr_taken = node[k];
+            tr_has_taken = true;
+        }
+    }
+}
+
+// All lists there are, whatever waits in them.
+void tr_empty_all() {
+    tr_flush();
+    tr_known_timeline = TR_NIL;
+    tr_converge();
+    tr_empty(0u, TR_WHEEL_BUCKETS * TR_WHEEL_LISTS);
+}
+
+// Whether a timeline's epoch is another than that up to which its waiters were woken. `certain` is false if one of them was just being written.
+bool tr_behind(uint timeline, out uvec2 woken, out uvec2 epoch, out bool certain) {
+    uint wake = tr_wake_word(timeline);
+    uint word = TR_BELL_WORDS + timeline * 4u;
+    uint carried_word = TR_BELL_CARRIED + timeline * 4u;
+    woken = uvec2(tr_load(tr_push.control, wake), tr_load(tr_push.control, wake + 1u));
+    bool whole = tr_load(tr_push.control, wake + 3u) == tr_woken_check(woken);
+    epoch = uvec2(tr_load(tr_push.bell, word), tr_load(tr_push.bell, word + 1u));
+    uvec2 carried = uvec2(tr_load(tr_push.bell, carried_word), tr_load(tr_push.bell, carried_word + 1u));
+    bool agree = tr_load(tr_push.bell, word + 2u) == epoch.y && tr_load(tr_push.bell, carried_word + 2u) == carried.y;
+    if (tr_reached(carried, epoch)) epoch = carried;
+    // These loads are not fenced from one another, so the halves may be of different epochs. With the high half of `woken`, which this worker has acquired,
+    // the low half is of that epoch or a later one, and together they are no more than what the timeline has reached. Else it is read with fences.
+    certain = agree && epoch.y == woken.y && epoch.x >= woken.x;
+    if (!certain) certain = tr_epoch(timeline, epoch);
+    certain = certain && whole;
+    return !certain || epoch != woken;
+}
+
+// Has the wait lists looked through if tasks were cancelled since that was last done: who hangs where, nobody knows. True if this worker is to do it.
+bool tr_take_cancels(uint cancels) {
+    bool won = false;
     uint seen = tr_load(tr_push.control, TR_CONTROL_CANCELS);
     if (subgroupElect() && int(cancels - seen) > 0) {
-        if (tr_compare_exchange(tr_push.control, TR_CONTROL_CANCELS, seen, cancels) == seen) tr_set_dirty(0u);
+        won = tr_compare_exchange(tr_push.control, TR_CONTROL_CANCELS, seen, cancels) == seen;
     }
+    tr_heard_cancels = cancels;
+    return subgroupBroadcastFirst(won);
 }
 
-// Resumes the waiters of every timeline whose epoch has advanced. True if there were any to look for.
-bool tr_wake(TrNews news) {
-    if (news.signals == tr_heard && news.recorded == tr_heard_recorded && news.dirty == 0u) return false;
-    // Pairs with the host's store fence between the epochs and the number of signals, and with the barrier between the fills of both.
+// What was taken last, as a batch to run at once, if it is all that was woken, nothing is ready anywhere, and all of it may run side by side; nobody is
+// overtaken then, and a way through the rings is saved. Else it is placed like the rest.
+TrBatch tr_woken(TrNews news, bool found) {
+    TrBatch batch = tr_no_batch(news.tick);
+    batch.found = found;
+    if (!tr_has_taken) return batch;
+    bool mine = tr_taken != TR_NIL;
+    bool waits = false;
+    SlotMeta meta = SlotMeta(0u, 0u, TR_NIL, 0u);
+    TaskWorkItem item;
+    if (mine && tr_known_timeline != TR_NIL) {
+        uint status = tr_status(tr_known_timeline); // loaded beside the task: it should be that timeline's
+        meta = tr_push.metas.meta[tr_taken];
+        item = tr_push.slots.slot[tr_taken];
+        bool due = tr_timeline(item) == tr_known_timeline && tr_reached(tr_known_epoch, uvec2(item.resume_epoch, meta.target_hi));
+        waits = meta.next != TR_NIL || !due || tr_op_width(item.op_handle) != TR_WIDTH_LANE;
+        if (!waits) waits = tr_wait_fault(item, tr_taken, meta.ticket, status) != 0u;
+    } else {
+        waits = mine;
+    }
+    uvec4 mask = subgroupBallot(mine);
+    uint count = subgroupBallotBitCount(mask);
+    if (tr_has_flushed || news.pushed != news.tick || count > tr_launch.batch || tr_any(waits)) {
+        tr_flush();
+        return batch;
+    }
+    tr_has_taken = false;
+    tr_count(TR_CONTROL_RESUMES, mask);
+    batch.count = count;
+    batch.straight = true;
+    batch.mine = mine;
+    batch.slot = tr_taken;
+    batch.meta = SlotMeta(meta.ticket, news.tick, TR_NIL, 0u);
+    batch.item = tr_resumed(item);
+    return batch;
+}
+
+// Wakes the waiters of every timeline whose epoch has advanced. `found` if there were any to look for.
+TrBatch tr_wake(TrNews news) {
+    tr_has_taken = false;
+    tr_has_flushed = false;
+    tr_known_timeline = TR_NIL;
+    bool looks = news.signals != tr_heard || news.recorded != tr_heard_recorded;
+    if (!looks && news.dirty == 0u) return tr_no_batch(news.tick);
+    // Pairs with the host's store fence between the epochs, or the words of cancelled tasks, and the number of signals; with the barrier between the fills of
+    // both; and with the tr_pass_on of whoever made `turn` even.
     tr_acquire();
-    tr_take_cancels();
     bool found = false;
     bool all = true;
-    uint timelines = tr_look(tr_push.bell, TR_BELL_TIMELINES);
-    for (uint base = 0u; base < timelines; base += gl_SubgroupSize) {
-        uint own = base + gl_SubgroupInvocationID;
-        bool behind = false;
-        if (own < timelines) {
-            uvec2 epoch;
-            behind = !tr_epoch(own, epoch) || epoch != tr_woken(own) || tr_load(tr_push.control, tr_wake_word(own) + 3u) != 0u;
+    bool whole = news.dirty != 0u && tr_take_dirty();
+    if (news.cancels != tr_heard_cancels) whole = tr_take_cancels(news.cancels) || whole;
+    uint turn = news.turn;
+    uint told = 0u;
+    // The lanes look at all that they could, beside the word that says how many there are.
+    uint timelines = tr_load(tr_push.bell, TR_BELL_TIMELINES);
+    for (uint base = 0u; base == 0u || base < tr_timelines; base += gl_SubgroupSize) {
+        uint own = min(base + gl_SubgroupInvocationID, TR_TIMELINES - 1u);
+        uint wake = tr_wake_word(own);
+        if (base > 0u) {
+            turn = tr_load(tr_push.control, wake + 2u);
+            tr_acquire(); // pairs as above
         }
-        for (;;) {
-            uvec4 candidates = subgroupBallot(behind);
-            if (subgroupBallotBitCount(candidates) == 0u) break;
-            uint timeline = base + subgroupBallotFindLSB(candidates);
-            all = tr_wake_timeline(timeline) && all;
-            found = true;
-            behind = behind && own != timeline;
+        uvec2 woken;
+        uvec2 epoch;
+        bool certain;
+        bool behind = tr_behind(own, woken, epoch, certain);
+        tr_timelines = subgroupBroadcastFirst(timelines);
+        behind = behind && base + gl_SubgroupInvocationID < tr_timelines;
+        if (!tr_any(behind)) continue;
+        found = true;
+        // One worker wakes a timeline, others pass by.
+        bool won = behind && certain && (turn & 1u) == 0u;
+        if (won) won = tr_compare_exchange(tr_push.control, wake + 2u, turn, turn + 1u) == turn;
+        all = all && !tr_any(behind && !won);
+        uint distance = epoch.x - woken.x;
+        bool lapped = won && (epoch.y - woken.y > (epoch.x < woken.x ? 1u : 0u) || distance > TR_WHEEL_BUCKETS);
+        if (won) {
+            tr_store(tr_push.control, wake, epoch.x);
+            tr_store(tr_push.control, wake + 1u, epoch.y);
+            tr_store(tr_push.control, wake + 3u, tr_woken_check(epoch));
         }
+        if (tr_any(lapped)) {
+            whole = true;
+        } else {
+            for (uvec4 left = subgroupBallot(won); subgroupBallotBitCount(left) > 0u;) {
+                uint lane = subgroupBallotFindLSB(left);
+                bool it = gl_SubgroupInvocationID == lane;
+                left = subgroupBallot(subgroupInverseBallot(left) && !it);
+                if (it) tr_told[told & 1u] = uvec4(woken.x, distance, epoch);
+                tr_converge();
+                uvec4 its = tr_told[told & 1u];
+                ++told;
+                tr_flush(); // of other timelines
+                tr_known_timeline = base + lane;
+                tr_known_epoch = its.zw;
+                tr_empty(tr_bucket(base + lane, its.x + 1u), its.y * TR_WHEEL_LISTS);
+            }
+        }
+        if (whole) {
+            tr_empty_all();
+            whole = false;
+        }
+        if (won) tr_store(tr_push.control, wake + 2u, turn + 2u); // after the tr_pass_on in tr_empty
     }
-    if (all) {
+    if (whole) {
+        found = true;
+        tr_empty_all();
+    }
+    if (all && looks) {
         tr_heard = news.signals;
         tr_heard_recorded = news.recorded;
     }
-    return found;
+    return tr_woken(news, found);
 }

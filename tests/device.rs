@@ -49,9 +49,15 @@ fn begin(device: &Device, family: u32) -> Result<(vk::CommandPool, vk::CommandBu
 
 /// Drops the last handle of a device and fails if the validation layer ever said anything, its end included.
 fn finish(device: Device) -> Outcome {
+    finish_but_for(device, "nothing")
+}
+
+/// The same, for a test that meets an error of the layer's own (1.3.239), known by the rule that it names.
+fn finish_but_for(device: Device, rule: &str) -> Outcome {
     let log = device.validation_log().clone();
     drop(device);
-    assert_eq!(log.messages(), [""; 0]);
+    let messages: Vec<_> = log.messages().into_iter().filter(|message| !message.contains(rule)).collect();
+    assert_eq!(messages, [""; 0]);
     Ok(())
 }
 

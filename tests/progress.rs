@@ -76,7 +76,8 @@ impl Bench {
             // SAFETY: as above.
             unsafe { self.device.device.raw().cmd_pipeline_barrier(commands, from, to, flags, &host, &[], &[]) };
         });
-        assert!(copied.wait(1, LONG).unwrap(), "the engine's queue still waits");
+        let queue = engine.queue();
+        assert!(copied.wait(1, LONG).unwrap(), "the engine's submission still waits on {queue:?}");
         words(&self.copy)
     }
 }

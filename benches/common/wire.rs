@@ -24,6 +24,7 @@ void main() {
         uint asked = atomicLoad(push.asked.word[0], gl_ScopeDevice, gl_StorageSemanticsNone, gl_SemanticsRelaxed);
         if (asked == last) continue;
         last = asked;
+        memoryBarrier(gl_ScopeDevice, gl_StorageSemanticsBuffer, gl_SemanticsAcquireRelease | gl_SemanticsMakeVisible | gl_SemanticsMakeAvailable);
         atomicStore(push.answered.word[0], last, gl_ScopeDevice, gl_StorageSemanticsNone, gl_SemanticsRelaxed);
     }
 }";

@@ -131,8 +131,12 @@ shared_consts! {
 
     /// Buckets of the wait wheel: one for each epoch, modulo this.
     pub TR_WHEEL_BUCKETS = 256;
-    /// Lists of a bucket; a slot's index chooses, so that a subgroup's lanes wake different lists.
-    pub TR_WHEEL_LISTS = 16;
+    /// Lists of a bucket; a slot's index chooses. A list is followed by one lane, node by node: so many waiters of one epoch are woken side by side.
+    pub TR_WHEEL_LISTS = 256;
+    /// Lists that a waking lane empties at once, so that it waits for memory once for all of them.
+    pub TR_WAKE_LISTS = 8;
+    /// Waiters of one list that a worker places in one turn; what is left of the list is in a ring by then, for anyone.
+    pub TR_FOLLOW_HOPS = 64;
     /// Ends a wait list.
     pub TR_NIL = 0xffffffff;
     /// In `SlotMeta::next` of a paused task that goes round its ring: its 64-bit epoch is not fixed yet.
@@ -324,7 +328,7 @@ shared_structs! {
         pub doorbell,
         /// How often an epoch had changed when the last worker last looked at every timeline.
         pub heard,
-        /// Timelines of which a waiter was parked behind the waker's back, and not looked after yet.
+        /// 1 if a waiter was parked behind its waker's back, and nobody has looked after it yet.
         pub dirty,
         /// How long the slice lasted, in units of `SliceLaunch::timed`.
         pub elapsed,
@@ -399,10 +403,11 @@ shared_structs! {
         pub lo,
         /// High half.
         pub hi,
-        /// 1 while a worker wakes this timeline's waiters; others pass by.
-        pub busy,
-        /// 1 when a waiter was parked behind the waker's back: the whole wheel is looked through once.
-        pub dirty,
+        /// Odd while a worker wakes this timeline's waiters, and others pass by. It grows with each change, so who finds it as it was knows that the
+        /// epoch beside it is, too.
+        pub turn,
+        /// `tr_woken_check` of `lo` and `hi`: a worker that reads them while another writes them finds that it does not match.
+        pub check,
     }
 
     /// One turn of one task, for a picture of the schedule.

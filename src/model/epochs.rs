@@ -12,10 +12,14 @@ pub(crate) fn target(epoch: u64, resume_epoch: u32) -> u64 {
     }
 }
 
-/// Index of the list that a waiter hangs in. Timelines share the wheel, each from another start.
-pub(super) fn list(timeline: u32, epoch_lo: u32, sublist: u32) -> usize {
-    let bucket = epoch_lo.wrapping_add(timeline * 37) % TR_WHEEL_BUCKETS;
-    (bucket * TR_WHEEL_LISTS + sublist % TR_WHEEL_LISTS) as usize
+/// The bucket that a waiter hangs in. Timelines share the wheel, each from another start.
+pub(super) fn bucket(timeline: u32, epoch_lo: u32) -> u32 {
+    epoch_lo.wrapping_add(timeline * 37)
+}
+
+/// Index of a list of a bucket.
+pub(super) fn list(bucket: u32, sublist: u32) -> usize {
+    (bucket % TR_WHEEL_BUCKETS * TR_WHEEL_LISTS + sublist % TR_WHEEL_LISTS) as usize
 }
 
 /// One timeline: where it is, and up to where its waiters have been woken.
@@ -123,10 +127,10 @@ mod tests {
         let mut wheel = Wheel::new();
         let mut metas = [SlotMeta::default(); 4];
         for slot in [2, 0, 3] {
-            wheel.hang(list(1, 6, 0), slot, &mut metas);
+            wheel.hang(list(bucket(1, 6), 0), slot, &mut metas);
         }
         assert_eq!(wheel.waiters(&metas), [3, 0, 2]);
-        assert_eq!(wheel.take(list(1, 6, 0)), 3);
+        assert_eq!(wheel.take(list(bucket(1, 6), 0)), 3);
         assert_eq!(wheel.waiters(&metas), []);
     }
 }

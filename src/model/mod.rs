@@ -21,12 +21,13 @@
 //! Where several tasks of one batch wait in the *same* list, a device decides by a race in which order they hang
 //! there, and of more than [`TR_PARK_ATTEMPTS`](crate::abi::TR_PARK_ATTEMPTS) it may send some round their ring once
 //! more. Here they hang in lane order. To compare the order of wakings with a device, give the tasks of a batch slots
-//! that differ in their low four bits, or epochs or timelines that put them into different buckets.
+//! that differ in their low eight bits, or epochs or timelines that put them into different buckets.
 
 pub(crate) mod epochs;
 mod rings;
 mod select;
 mod turns;
+mod wake;
 
 #[cfg(test)]
 mod tests;
@@ -34,7 +35,7 @@ mod tests;
 use crate::abi::{
     SliceExit, SlotMeta, TASK_FAULT_CANCELLED, TASK_FAULT_RUNTIME, TASK_FAULT_TIMELINE_CLOSED, TASK_STATE_DONE,
     TASK_STATE_FAULTED, TASK_STATE_PAUSED, TASK_STATE_RUNNING, TR_ADMIT_ROUNDS, TR_EXIT_BUDGET, TR_EXIT_IDLE, TR_NIL,
-    TR_WHEEL_BUCKETS, TR_WHEEL_LISTS, TaskState, TaskWorkItem,
+    TaskState, TaskWorkItem,
 };
 use epochs::{Timeline, Wheel};
 use rings::Rings;
@@ -268,9 +269,12 @@ impl Scheduler {
     ) -> bool {
         let batch = self.options.batch.min(self.options.lanes);
         let nothing_ready = self.ready() == 0;
-        let woken = self.wake();
-        let admitted = !self.lines.is_empty();
-        let mut claim = self.admit(batch, nothing_ready);
+        let (woken, mut claim) = self.wake(batch, nothing_ready);
+        let mut admitted = false;
+        if claim.is_none() {
+            admitted = !self.lines.is_empty();
+            claim = self.admit(batch, nothing_ready);
+        }
         if claim.is_none() {
             claim = self.rings.claim(self.options.aging_ticks, batch);
         }
@@ -281,10 +285,21 @@ impl Scheduler {
         admitted || woken || claimed
     }
 
+    /// What forbids a paused task to wait, if anything.
+    fn wait_fault(&self, item: &TaskWorkItem, ticket: u32) -> Option<u32> {
+        let timeline = item.timeline();
+        let status = self.timelines[usize::from(timeline.index())].status;
+        match status {
+            TASK_FAULT_RUNTIME.. => Some(status),
+            _ if status != u32::from(timeline.generation()) => Some(TASK_FAULT_TIMELINE_CLOSED),
+            _ => self.cancelled.contains(&ticket).then_some(TASK_FAULT_CANCELLED),
+        }
+    }
+
     /// Puts a task where its state says: into a ring, a wait list, or the completion ring. The device's lanes do this together; called lane by lane the
     /// outcome is the same, since what they share are counters that are handed out in lane order.
     fn dispose(&mut self, slot: u32, mut item: TaskWorkItem, target_from: TargetFrom) {
-        let meta = &mut self.metas[slot as usize];
+        let meta = self.metas[slot as usize];
         let timeline = item.timeline();
         let index = usize::from(timeline.index());
         let mut target = 0;
@@ -295,23 +310,22 @@ impl Scheduler {
                 TargetFrom::Given | TargetFrom::Kept => u64::from(meta.target_hi) << 32 | u64::from(item.resume_epoch),
             };
             self.pauses = self.pauses.wrapping_add((target_from != TargetFrom::Kept).into());
-            let status = self.timelines[index].status;
-            item = match item.try_resumed() {
-                _ if status >= TASK_FAULT_RUNTIME => turns::faulted(item, status),
-                _ if status != u32::from(timeline.generation()) => turns::faulted(item, TASK_FAULT_TIMELINE_CLOSED),
-                _ if self.cancelled.contains(&meta.ticket) => turns::faulted(item, TASK_FAULT_CANCELLED),
-                Ok(resumed) if epoch >= target => resumed,
+            let ticket = meta.ticket;
+            item = match (self.wait_fault(&item, ticket), item.try_resumed()) {
+                (Some(code), _) => turns::faulted(item, code),
+                (None, Ok(resumed)) if epoch >= target => resumed,
                 _ => item,
             };
             self.resumes = self.resumes.wrapping_add((item.state != TASK_STATE_PAUSED).into());
         }
         let tick = self.rings.tick();
+        let meta = &mut self.metas[slot as usize];
         meta.enqueue_tick = tick;
         meta.target_hi = (target >> 32) as u32;
         self.slots[slot as usize] = item;
         match item.state {
             TASK_STATE_PAUSED => {
-                let list = epochs::list(timeline.index().into(), item.resume_epoch, slot);
+                let list = epochs::list(epochs::bucket(timeline.index().into(), item.resume_epoch), slot);
                 self.wheel.hang(list, slot, &mut self.metas);
             }
             TASK_STATE_DONE | TASK_STATE_FAULTED => {
@@ -366,48 +380,6 @@ impl Scheduler {
         None
     }
 
-    /// Resumes the waiters of every timeline whose epoch has advanced. True if there were any to look for.
-    fn wake(&mut self) -> bool {
-        let advanced = |timeline: &Timeline| timeline.woken != timeline.epoch;
-        // Who is cancelled may hang anywhere: all lists are looked through once, as for timeline 0.
-        let mut all = std::mem::take(&mut self.cancels);
-        let behind: Vec<u32> = (0..)
-            .zip(&self.timelines)
-            .filter(|(index, timeline)| advanced(timeline) || (all && *index == 0))
-            .map(|(index, _)| index)
-            .collect();
-        for timeline in &behind {
-            self.wake_timeline(*timeline, std::mem::take(&mut all));
-        }
-        !behind.is_empty()
-    }
-
-    /// Resumes the waiters of one timeline up to its epoch. Looks through the lists of those epochs, or through all.
-    fn wake_timeline(&mut self, timeline: u32, all: bool) {
-        let Timeline { epoch, woken, .. } = self.timelines[timeline as usize];
-        self.timelines[timeline as usize].woken = epoch;
-        let lanes = self.options.lanes;
-        // A timeline that took over the index of a closed one begins anew after the last epoch there is.
-        let distance = if all { u64::MAX } else { epoch.wrapping_sub(woken) };
-        let buckets = distance.min(TR_WHEEL_BUCKETS.into()) as u32;
-        let lists = buckets * TR_WHEEL_LISTS;
-        for first in (0..lists).step_by(lanes as usize) {
-            // A list for each lane; the lanes go along theirs in step.
-            let mut nodes: Vec<u32> = (first..lists.min(first + lanes))
-                .map(|i| {
-                    let epoch_lo = (woken as u32).wrapping_add(1 + i / TR_WHEEL_LISTS);
-                    self.wheel.take(epochs::list(timeline, epoch_lo, i))
-                })
-                .collect();
-            while nodes.iter().any(|node| *node != TR_NIL) {
-                for node in nodes.iter_mut().filter(|node| **node != TR_NIL) {
-                    let slot = std::mem::replace(node, self.metas[*node as usize].next);
-                    self.dispose(slot, self.slots[slot as usize], TargetFrom::Kept);
-                }
-            }
-        }
-    }
-
     /// Runs a claimed batch for one turn.
     fn run(
         &mut self,
@@ -415,23 +387,31 @@ impl Scheduler {
         ops: &mut dyn FnMut(&TaskWorkItem) -> TaskTurn,
         handle_ok: &dyn Fn(u32, u32) -> bool,
     ) {
+        let rest = |slot: &u32| {
+            (self.slots[*slot as usize].state == TASK_STATE_PAUSED).then_some(self.metas[*slot as usize].next)
+        };
+        let rest: Vec<u32> = claim.slots.iter().filter_map(rest).filter(|next| *next != TR_NIL).collect();
         let after = |slot: &u32| {
             let mut item = self.slots[*slot as usize];
+            if item.state == TASK_STATE_PAUSED {
+                return (*slot, item, TargetFrom::Kept);
+            }
             let age = select::age(claim.tick, self.metas[*slot as usize].enqueue_tick);
             item.age_ticks = item.age_ticks.saturating_add(age);
             let cancelled = self.cancelled.contains(&self.metas[*slot as usize].ticket);
             let fault = self.options.run_fault(&item, handle_ok);
             if let Some(code) = cancelled.then_some(TASK_FAULT_CANCELLED).or(fault) {
-                return (*slot, turns::faulted(item, code));
+                return (*slot, turns::faulted(item, code), TargetFrom::Open);
             }
             item.state = TASK_STATE_RUNNING;
-            (*slot, self.options.after_turn(item, ops(&item)))
+            (*slot, self.options.after_turn(item, ops(&item)), TargetFrom::Open)
         };
         // All have run before any is put somewhere.
         let ended: Vec<_> = claim.slots.iter().map(after).collect();
-        for (slot, item) in ended {
-            self.dispose(slot, item, TargetFrom::Open);
+        for (slot, item, target_from) in ended {
+            self.dispose(slot, item, target_from);
         }
+        self.follow_rest(rest);
     }
 
     /// The exit record of a slice.

@@ -31,6 +31,10 @@ impl Engine {
         Self { device: device.clone(), queue, pool }
     }
 
+    pub fn queue(&self) -> Queue {
+        self.queue
+    }
+
     /// Submits what `record` records, after `wait` and before `signal`.
     pub fn submit(&self, wait: Option<Point<'_>>, signal: Option<Point<'_>>, record: impl FnOnce(vk::CommandBuffer)) {
         let raw = self.device.raw();

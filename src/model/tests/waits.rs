@@ -74,25 +74,36 @@ fn a_task_does_not_age_while_it_waits_for_an_epoch() {
 
 #[test]
 fn waiters_of_one_list_wake_in_the_opposite_order_of_their_hanging() {
-    let mut scheduler = Scheduler::new(ModelOptions { batch: 1, ..options(6, 4) });
-    for slot in [0, 16, 32, 48] {
+    let mut scheduler = Scheduler::new(ModelOptions { batch: 1, ..options(10, 4) });
+    for slot in [0, 256, 512, 768] {
         scheduler.publish(slot, waiter(slot, 0, 3));
     }
     assert_eq!(scheduler.complete_all(), []);
     scheduler.signal(0, 3);
-    assert_eq!(scheduler.complete_all(), [48, 32, 16, 0]);
+    assert_eq!(scheduler.complete_all(), [768, 512, 256, 0]);
 }
 
 #[test]
-fn the_lanes_of_a_waking_subgroup_go_along_their_lists_in_step() {
-    let mut scheduler = Scheduler::new(ModelOptions { batch: 1, ..options(6, 4) });
-    // Lists 0, 1 and 5 of one bucket: lanes 0 and 1 of the first step, lane 1 of the second.
-    for slot in [5, 0, 17, 16, 1, 33] {
+fn what_is_left_of_a_list_is_gone_on_with_when_all_lists_have_been_begun() {
+    let mut scheduler = Scheduler::new(ModelOptions { batch: 1, ..options(10, 4) });
+    // Lists 0, 1 and 5 of one bucket: lanes 0 and 1 of the first group, lane 1 of the second.
+    for slot in [5, 0, 257, 256, 1, 513] {
         scheduler.publish(slot, waiter(slot, 0, 1));
     }
     scheduler.complete_all();
     scheduler.signal(0, 1);
-    assert_eq!(scheduler.complete_all(), [16, 33, 0, 1, 17, 5]);
+    assert_eq!(scheduler.complete_all(), [256, 513, 5, 0, 1, 257]);
+}
+
+#[test]
+fn waiters_that_are_all_there_is_to_run_are_run_in_the_turn_that_wakes_them() {
+    let mut scheduler = waiting_at(0, &[1, 1, 2]);
+    scheduler.complete_all();
+    scheduler.signal(0, 1);
+    let done = scheduler.turn(&mut |_| TaskTurn::Complete, &|_, _| true);
+    assert!(done);
+    assert_eq!(scheduler.completions().iter().map(|end| end.item.task_id).collect::<Vec<_>>(), [0, 1]);
+    assert_eq!((scheduler.tick(), scheduler.waiting()), (0, 1), "they were in no ring");
 }
 
 #[test]
@@ -175,7 +186,8 @@ fn timelines_that_share_a_bucket_do_not_wake_each_others_tasks() {
     for timeline in 0..4 {
         let epoch = 200 - 37 * u32::from(timeline);
         let slot = u32::from(timeline);
-        assert_eq!(epochs::list(slot, epoch, 0), epochs::list(0, 200, 0));
+        let list = |timeline, epoch| epochs::list(epochs::bucket(timeline, epoch), 0);
+        assert_eq!(list(slot, epoch), list(0, 200));
         scheduler.publish(slot, waiter(slot, timeline, epoch));
     }
     assert_eq!(scheduler.complete_all(), []);
