@@ -12,8 +12,8 @@ void tr_read_line(uint position, out TaskWorkItem item, inout SlotMeta meta) {
     item = tr_push.lines.slot[line];
 }
 
-// Takes published lines into slots. If all that is published fits into one batch and can run at once, side by side, and nothing is ready
-// anywhere, then the batch is handed back in registers, to be run without going round the rings: nobody is overtaken by it.
+// Takes published lines. If all that is published fits into one batch and can run at once, side by side, and nothing is ready
+// anywhere, then the batch runs without going round the rings: nobody is overtaken by it.
 TrBatch tr_admit(TrNews news) {
     uint head = news.admitted;
     TrBatch batch = tr_no_batch(news.tick);
@@ -36,32 +36,17 @@ TrBatch tr_admit(TrNews news) {
     if (subgroupElect()) won = tr_compare_exchange(tr_push.control, TR_CONTROL_ADMITTED, head, head + count) == head;
     if (!subgroupBroadcastFirst(won)) return batch;
 
-    for (uint done = 0u; done < count;) {
-        uint slot = meta.ticket & tr_capacity_mask();
-        bool waits = false; // cannot run in a lane at once
-        if (mine) {
-            uint fault = tr_placement_fault(item);
-            waits = fault != 0u || item.state == TASK_STATE_PAUSED || tr_op_width(item.op_handle) != TR_WIDTH_LANE;
-            if (fault != 0u) item = tr_faulted(item, fault);
-        }
-        if (straight && !tr_any(waits)) {
-            batch.straight = true;
-            batch.lined = true;
-            batch.count = count;
-            batch.mine = mine;
-            batch.slot = slot;
-            batch.position = position;
-            batch.meta = meta;
-            batch.item = item;
-            return batch;
-        }
-        tr_dispose(mine, slot, meta, item, TR_TARGET_GIVEN);
-        tr_mark(mine, position);
-        done += most;
-        if (done >= count) return batch;
-        position += most;
-        mine = gl_SubgroupInvocationID < min(count - done, most);
-        if (mine) tr_read_line(position, item, meta);
-    }
-    return batch; // also where a driver ended the loop: with nothing to run
+    bool waits = false; // cannot run in a lane at once
+    if (mine) waits = tr_placement_fault(item) != 0u || item.state == TASK_STATE_PAUSED || tr_op_width(item.op_handle) != TR_WIDTH_LANE;
+    batch.count = min(count, most);
+    batch.runs = straight && !tr_any(waits);
+    batch.loaded = true;
+    batch.lined = true;
+    batch.lines = count - batch.count;
+    batch.mine = mine;
+    batch.slot = meta.ticket & tr_capacity_mask();
+    batch.position = position;
+    batch.meta = meta;
+    batch.item = item;
+    return batch;
 }

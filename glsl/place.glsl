@@ -5,8 +5,9 @@ const uint TR_TARGET_GIVEN = 1u; // from `meta`, where the host's line had it: t
 const uint TR_TARGET_KEPT = 2u;  // from `meta`: the task has been waiting
 
 // Puts each lane's task where its state says: into a ring, a wait list, or the completion ring. The task and its meta are in registers, and its
-// slot belongs to this lane. `target_from` says where the 64-bit epoch of a paused task comes from. Uniform control flow.
-void tr_dispose(bool mine, uint slot, SlotMeta meta, TaskWorkItem item, uint target_from) {
+// slot belongs to this lane. `target_from` says where the 64-bit epoch of a paused task comes from. True for lanes whose task could not be put anywhere, and has
+// to go round its ring (tr_put). Uniform control flow.
+bool tr_dispose(bool mine, uint slot, SlotMeta meta, TaskWorkItem item, uint target_from) {
     bool paused = mine && item.state == TASK_STATE_PAUSED;
     bool undecided = false; // the host was just writing the epoch that the target is counted from: the task goes round its ring
     uint timeline = tr_timeline(item);
@@ -64,14 +65,10 @@ void tr_dispose(bool mine, uint slot, SlotMeta meta, TaskWorkItem item, uint tar
         if (ends) tr_publish_completion(record & tr_capacity_mask(), lap << TR_RECORD_LAP_SHIFT | bits, meta.ticket, item.continuation_data);
     }
 
-    if (!tr_any(parks || undecided)) return;
+    if (!tr_any(parks || undecided)) return false;
     bool homeless = undecided;
     if (parks) homeless = !tr_park(slot, meta.ticket, item, target);
-    position = tr_reserve_entries(homeless, item.priority);
-    if (homeless) {
-        tr_push.metas.meta[slot].next = undecided ? TR_UNDECIDED : TR_NIL; // no list goes on behind it
-        tr_stamp(item.priority, position, tick);
-        tr_release(); // pairs with tr_acquire in tr_claim
-        tr_enqueue(item.priority, position, slot, wide);
-    }
+    // The rest of its list stays behind it, if it was the first of one.
+    if (homeless) tr_push.metas.meta[slot].next = undecided ? TR_UNDECIDED : target_from == TR_TARGET_KEPT ? meta.next : TR_NIL;
+    return homeless;
 }

@@ -58,20 +58,31 @@ void tr_enqueue(uint priority, uint position, uint slot, bool wide) {
     tr_store(tr_push.rings, tr_entry_word(tr_ring(tr_home, priority), position), entry);
 }
 
+// Puts tasks of these lanes into rings of the home shard, those that were not put there when they were placed. Uniform control flow.
+void tr_put(bool mine, uint slot, uint priority, bool wide) {
+    uint position = tr_reserve_entries(mine, priority);
+    uint tick = tr_tick();
+    if (mine) tr_stamp(priority, position, tick);
+    tr_release(); // pairs with tr_acquire in tr_claim
+    if (mine) tr_enqueue(priority, position, slot, wide);
+}
+
 // Tasks that this worker, and no other, took. Uniform but for what says otherwise.
 struct TrBatch {
     uint count;        // 0 for none
     bool found;        // there was something, even if another worker was faster
     bool wide;         // it is one task, lane 0's, and all lanes run it
-    bool straight;     // it was in no ring: its tasks are in registers
-    bool lined;        // it comes from the host's lines, which are still to be marked
+    bool runs;         // its tasks take a turn; else they are only put where they belong
+    bool loaded;       // its tasks are in registers: they were in no ring, and have no age
+    bool lined;        // it comes from the host's lines
+    uint lines;        // that were taken behind those of this batch, and are to be placed after it
     uint priority;     // of the ring
     uint tick;         // when it was looked for
     bool mine;         // each lane: whether it has a task
     uint slot;         // each lane
     uint position;     // each lane, if lined: of the line
-    SlotMeta meta;     // each lane, if straight
-    TaskWorkItem item; // each lane, if straight
+    SlotMeta meta;     // each lane, if loaded
+    TaskWorkItem item; // each lane, if loaded
 };
 
 TrBatch tr_no_batch(uint tick) {
@@ -79,8 +90,10 @@ TrBatch tr_no_batch(uint tick) {
     batch.count = 0u;
     batch.found = false;
     batch.wide = false;
-    batch.straight = false;
+    batch.runs = false;
+    batch.loaded = false;
     batch.lined = false;
+    batch.lines = 0u;
     batch.priority = 0u;
     batch.tick = tick;
     batch.mine = false;

@@ -9,91 +9,127 @@ bool tr_loops_turn() {
     return !tr_any(bits != 3u);
 }
 
-// Runs a claimed batch for one turn. False if the driver cut it: then nothing is committed and the host recovers the tasks.
-bool tr_run(TrBatch batch, bool cut) {
-    bool mine = batch.mine;
-    uint slot = batch.wide ? subgroupBroadcastFirst(batch.slot) : batch.slot;
-    bool works = mine || batch.wide;
-    TaskWorkItem item = batch.item;
-    SlotMeta meta = batch.meta;
-    bool paused = false;
-    uint target_from = TR_TARGET_OPEN;
-    uint rest = TR_NIL;
-    uint fault = 0u;
-    bool runs = false;
-    if (works) {
-        if (!batch.straight) {
-            item = tr_push.slots.slot[slot];
-            meta = tr_push.metas.meta[slot];
-        }
-        paused = item.state == TASK_STATE_PAUSED; // went round the ring instead of waiting in a list, or is the first of what is left of one
-        if (paused && meta.next != TR_UNDECIDED) {
-            target_from = TR_TARGET_KEPT;
-            rest = meta.next;
-        }
-        if (!paused) {
-            uint age = 0u;
-            if (!batch.straight) age = uint(max(int(batch.tick - meta.enqueue_tick), 0));
-            item.age_ticks = tr_saturating_add(item.age_ticks, age);
-            fault = tr_run_fault(item);
-            if (tr_cancelling != 0u && tr_cancelled(slot, meta.ticket)) fault = TASK_FAULT_CANCELLED;
-        }
-    }
-    // Each lane of a wide task has looked for itself, and the host may just have changed what it looked at.
-    if (batch.wide) fault = subgroupBroadcastFirst(fault);
-    if (works && !paused) {
-        if (fault != 0u) item = tr_faulted(item, fault);
-        else {
-            runs = true;
-            item.state = TASK_STATE_RUNNING;
-        }
-    }
-    uvec4 running = subgroupBallot(mine && runs);
-    if (batch.wide) tr_converge(); // every lane has loaded the task
-    // What a recovery must know.
-    if (mine && runs && batch.straight) {
-        tr_push.slots.slot[slot] = item;
-        tr_push.metas.meta[slot] = meta; // after its task, as in tr_dispose
-    } else if (mine && runs) {
-        tr_push.slots.slot[slot].state = TASK_STATE_RUNNING;
-    }
-    uint began = 0u;
-    if (tr_launch.trace_capacity > 0u) began = tr_reserve(TR_CONTROL_CLOCK, running);
-    uint pc = item.continuation_pc;
-
+// Runs this worker's tasks for one turn. `item` is each lane's task, after it: Running before, and as its turn ended after.
+void tr_run(TrBatch batch, bool runs, inout TaskWorkItem item) {
     if (batch.wide) {
-        if (subgroupBroadcastFirst(runs)) { // lane 0's verdict is everybody's
-            Turn turn = tr_run_wide(item);
-            turn.action = subgroupBroadcastFirst(turn.action);
-            turn.pc = subgroupBroadcastFirst(turn.pc);
-            turn.data = subgroupBroadcastFirst(turn.data);
-            turn.argument = subgroupBroadcastFirst(turn.argument);
-            turn.timeline = subgroupBroadcastFirst(turn.timeline);
-            // One lane's fault is the task's.
-            bool bad_handle = tr_any(tr_fault == TASK_FAULT_BAD_HANDLE);
-            bool out_of_bounds = tr_any(tr_fault == TASK_FAULT_OUT_OF_BOUNDS);
-            item = tr_after_turn(item, turn, bad_handle ? TASK_FAULT_BAD_HANDLE : out_of_bounds ? TASK_FAULT_OUT_OF_BOUNDS : 0u);
-        }
+        if (!subgroupBroadcastFirst(runs)) return; // lane 0's verdict is everybody's
+        Turn turn = tr_run_wide(item);
+        turn.action = subgroupBroadcastFirst(turn.action);
+        turn.pc = subgroupBroadcastFirst(turn.pc);
+        turn.data = subgroupBroadcastFirst(turn.data);
+        turn.argument = subgroupBroadcastFirst(turn.argument);
+        turn.timeline = subgroupBroadcastFirst(turn.timeline);
+        // One lane's fault is the task's.
+        bool bad_handle = tr_any(tr_fault == TASK_FAULT_BAD_HANDLE);
+        bool out_of_bounds = tr_any(tr_fault == TASK_FAULT_OUT_OF_BOUNDS);
+        item = tr_after_turn(item, turn, bad_handle ? TASK_FAULT_BAD_HANDLE : out_of_bounds ? TASK_FAULT_OUT_OF_BOUNDS : 0u);
     } else if (runs) {
         Turn turn = tr_run_lane(item);
         item = tr_after_turn(item, turn, tr_fault);
     }
-    if (!tr_loops_turn() || cut) return false;
-    if (batch.wide) tr_converge(); // what each lane wrote, before lane 0 publishes the task
+}
 
-    if (tr_launch.trace_capacity > 0u) {
-        uint ended = tr_reserve(TR_CONTROL_CLOCK, running);
-        uint at = tr_reserve(TR_CONTROL_TRACED, running);
-        if (mine && runs && at < tr_launch.trace_capacity) {
-            tr_push.trace.record[at] = TraceRecord(began, ended, gl_WorkGroupID.x, item.task_id, item.op_handle, batch.priority,
-                                                   item.state, pc);
+// Works on a batch: those tasks that may run take a turn, and all are put where they belong then. There is one way through this for every task, wherever
+// it comes from, since what is not in the instruction cache costs more than a branch. False if the driver cut it: then nothing is committed and the
+// host recovers the tasks.
+bool tr_work(TrBatch batch, bool cut) {
+    bool mine = batch.mine;
+    uint slot = batch.wide ? subgroupBroadcastFirst(batch.slot) : batch.slot;
+    uint position = batch.position;
+    uint lines = batch.lines;
+    TaskWorkItem item = batch.item;
+    SlotMeta meta = batch.meta;
+    bool loaded = batch.loaded;
+    for (uint hop = 0u;; ++hop) {
+        bool works = mine || batch.wide;
+        if (works && !loaded) {
+            item = tr_push.slots.slot[slot];
+            meta = tr_push.metas.meta[slot];
         }
+        uint target_from = batch.lined ? TR_TARGET_GIVEN : TR_TARGET_OPEN;
+        uint rest = TR_NIL;
+        bool paused = mine && !batch.lined && item.state == TASK_STATE_PAUSED;
+        // Went round its ring, or is the first of a list of waiters.
+        if (paused && meta.next != TR_UNDECIDED) {
+            target_from = TR_TARGET_KEPT;
+            rest = meta.next;
+        }
+        if (batch.runs) {
+            bool runs = false;
+            uint fault = 0u;
+            if (works && item.state != TASK_STATE_PAUSED) {
+                uint age = 0u;
+                if (!batch.loaded) age = uint(max(int(batch.tick - meta.enqueue_tick), 0));
+                item.age_ticks = tr_saturating_add(item.age_ticks, age);
+                fault = tr_run_fault(item);
+                if (tr_cancelling != 0u && tr_cancelled(slot, meta.ticket)) fault = TASK_FAULT_CANCELLED;
+                runs = true;
+            }
+            // Each lane of a wide task has looked for itself, and the host may just have changed what it looked at.
+            if (batch.wide) fault = subgroupBroadcastFirst(fault);
+            if (fault != 0u) {
+                item = tr_faulted(item, fault);
+                runs = false;
+            }
+            if (runs) item.state = TASK_STATE_RUNNING;
+            uvec4 running = subgroupBallot(mine && runs);
+            if (batch.wide) tr_converge(); // every lane has loaded the task
+            // What a recovery must know.
+            if (mine && runs && batch.loaded) {
+                tr_push.slots.slot[slot] = item;
+                tr_push.metas.meta[slot] = meta; // after its task, as in tr_dispose
+            } else if (mine && runs) {
+                tr_push.slots.slot[slot].state = TASK_STATE_RUNNING;
+            }
+            uint began = 0u;
+            if (tr_launch.trace_capacity > 0u) began = tr_reserve(TR_CONTROL_CLOCK, running);
+            uint pc = item.continuation_pc;
+            tr_run(batch, runs, item);
+            if (!tr_loops_turn() || cut) return false;
+            if (batch.wide) tr_converge(); // what each lane wrote, before lane 0 publishes the task
+            if (tr_launch.trace_capacity > 0u) {
+                uint ended = tr_reserve(TR_CONTROL_CLOCK, running);
+                uint at = tr_reserve(TR_CONTROL_TRACED, running);
+                if (mine && runs && at < tr_launch.trace_capacity) {
+                    tr_push.trace.record[at] = TraceRecord(began, ended, gl_WorkGroupID.x, item.task_id, item.op_handle, batch.priority,
+                                                           item.state, pc);
+                }
+            }
+            if (batch.lined) target_from = TR_TARGET_OPEN;
+        } else if (mine && batch.lined) {
+            uint fault = tr_placement_fault(item);
+            if (fault != 0u) item = tr_faulted(item, fault);
+        }
+        bool homeless = tr_dispose(mine, slot, meta, item, target_from);
+        // A line whose task has ended in its first turn needs no mark.
+        bool ended = batch.runs && (item.state == TASK_STATE_DONE || item.state == TASK_STATE_FAULTED);
+        if (batch.lined) tr_mark(mine && !ended, position);
+
+        // More lines that were taken with these, or the next waiters of the lists. Of what is left after so many the first ones go into a ring, for whoever claims
+        // them to go on: nobody is kept from other work by a long list.
+        uint most = min(tr_launch.batch, gl_SubgroupSize);
+        bool goes_on = rest != TR_NIL && !homeless;
+        bool stops = hop >= TR_FOLLOW_HOPS;
+        if (tr_any(homeless || (stops && goes_on))) {
+            tr_put(homeless || (stops && goes_on), homeless ? slot : rest, homeless ? item.priority : TASK_PRIORITY_CRITICAL,
+                   homeless && tr_op_width(item.op_handle) == TR_WIDTH_SUBGROUP);
+        }
+        if (batch.lined && lines > 0u) {
+            position += most;
+            mine = gl_SubgroupInvocationID < min(lines, most);
+            lines -= min(lines, most);
+            if (mine) tr_read_line(position, item, meta);
+            slot = meta.ticket & tr_capacity_mask();
+            continue;
+        }
+        if (stops || batch.lined || !tr_any(goes_on)) return true;
+        batch.runs = false;
+        batch.wide = false;
+        loaded = false;
+        mine = goes_on;
+        slot = rest;
     }
-    tr_dispose(mine, slot, meta, item, target_from);
-    // A line whose task has ended needs no mark.
-    tr_follow(mine ? rest : TR_NIL, TR_FOLLOW_HOPS);
-    if (batch.lined) tr_mark(mine && item.state != TASK_STATE_DONE && item.state != TASK_STATE_FAULTED, batch.position);
-    return true;
+    return true; // where a driver ended the loop
 }
 
 void main() {
@@ -121,16 +157,21 @@ void main() {
         if (reason != TR_EXIT_NONE) break;
         if (turn % TR_LOOK_TURNS == TR_LOOK_TURNS - 1u) tr_heard = news.signals - 1u;
         tr_away = (tr_home + turn) & (tr_launch.shards - 1u);
-        TrBatch batch = tr_wake(news);
-        bool found = batch.found;
-        if (batch.count == 0u) batch = tr_admit(news);
-        found = found || batch.found;
-        if (batch.count == 0u) batch = tr_claim();
-        found = found || batch.found;
-        if (batch.count > 0u && !tr_run(batch, tr_launch.cut_turn != 0u && turn + 1u >= tr_launch.cut_turn)) {
-            reason = TR_EXIT_CUT;
-            break;
+        bool cut = tr_launch.cut_turn != 0u && turn + 1u >= tr_launch.cut_turn;
+        bool found = false;
+        bool ran = false;
+        // Until something runs: waiters, lines, rings.
+        for (uint source = 0u; source < 3u && !ran; ++source) {
+            TrBatch batch;
+            if (source == 0u) batch = tr_wake(news);
+            else if (source == 1u) batch = tr_admit(news);
+            else batch = tr_claim();
+            found = found || batch.found;
+            if (batch.count == 0u) continue;
+            ran = batch.runs;
+            if (!tr_work(batch, cut)) reason = TR_EXIT_CUT;
         }
+        if (reason != TR_EXIT_NONE) break;
         turns += found ? 1u : 0u;
         if (found || news.busy) busy = now;
         else if (int(now - busy) > int(tr_launch.linger)) reason = tr_loops_turn() ? TR_EXIT_IDLE : TR_EXIT_CUT;

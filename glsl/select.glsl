@@ -64,6 +64,7 @@ TrBatch tr_claim() {
     tr_acquire();
     if (claim.wide) tr_converge(); // the other lanes read the task on lane 0's word
     claim.count = count;
+    claim.runs = true;
     claim.mine = gl_SubgroupInvocationID < count;
     claim.slot = entry & TR_INDEX_MASK;
     return claim;

@@ -4,50 +4,17 @@ uint tr_heard;          // how often an epoch had changed when this worker last 
 uint tr_heard_recorded; // likewise, of the epochs that command buffers write
 uint tr_heard_cancels;  // how often tasks had been cancelled when this worker last saw the wheel looked through for them
 
-// Waiters that this worker has taken out of the wheel, one list for each lane, and not placed yet. If there is nothing else to be woken, they can run at
-// once.
-uint tr_taken;       // the first of this lane's list
-bool tr_has_taken;   // uniform: of any lane's
-bool tr_has_flushed; // uniform: others were placed before them in this turn
+// Waiters that this worker has taken out of the wheel, a list for each lane.
+uint tr_taken;           // the first of this lane's list
+bool tr_has_taken;       // uniform: of any lane's
+bool tr_has_handed_over; // uniform: others went to the rings in this turn
 
-// Places waiters anew, each lane those of its list, `hops` at most. What is left of a list goes into a ring by its first task, for whoever claims it
-// to go on: a list is as long as it is, and nobody is kept from other work by it. Uniform control flow.
-void tr_follow(uint node, uint hops) {
-    bool mine = node != TR_NIL;
-    SlotMeta meta = SlotMeta(0u, 0u, TR_NIL, 0u);
-    TaskWorkItem item;
-    if (mine) {
-        meta = tr_push.metas.meta[node];
-        item = tr_push.slots.slot[node];
-    }
-    for (uint hop = 0u; hop < hops && tr_any(mine); ++hop) {
-        uint slot = node;
-        bool placed = mine;
-        SlotMeta its_meta = meta;
-        TaskWorkItem its_item = item;
-        // The next one is loaded before this one is placed: both wait for memory together.
-        node = mine ? meta.next : TR_NIL;
-        mine = node != TR_NIL;
-        if (mine) {
-            meta = tr_push.metas.meta[node];
-            item = tr_push.slots.slot[node];
-        }
-        tr_dispose(placed, slot, its_meta, its_item, TR_TARGET_KEPT);
-    }
-    if (!tr_any(mine)) return;
-    uint position = tr_reserve_entries(mine, TASK_PRIORITY_CRITICAL);
-    uint tick = tr_tick();
-    if (mine) tr_stamp(TASK_PRIORITY_CRITICAL, position, tick);
-    tr_release(); // pairs with tr_acquire in tr_claim
-    if (mine) tr_enqueue(TASK_PRIORITY_CRITICAL, position, node, false);
-}
-
-// Places those that were taken.
-void tr_flush() {
+// Those that were taken go into a ring, each list by its first task, for whoever claims it to go on.
+void tr_hand_over() {
     if (!tr_has_taken) return;
     tr_has_taken = false;
-    tr_has_flushed = true;
-    tr_follow(tr_taken, 1u);
+    tr_has_handed_over = true;
+    tr_put(tr_taken != TR_NIL, tr_taken, TASK_PRIORITY_CRITICAL, false);
 }
 
 // Takes all waiters out of so many lists of the wheel, from the first one of a bucket on. Uniform control flow, after a tr_converge, which pairs with
@@ -62,21 +29,13 @@ void tr_empty(uint bucket, uint lists) {
         }
         // Pairs with tr_release in tr_hang and tr_set_dirty; and what was done here, with the tr_acquire of the next worker that finds `turn` even.
         tr_pass_on();
-        [[unroll]] for (uint k = 0u; k < TR_WAKE_LISTS; ++k) {
+        for (uint k = 0u; k < TR_WAKE_LISTS; ++k) {
             if (!tr_any(node[k] != TR_NIL)) continue;
-            tr_flush();
+            tr_hand_over();
             tr_taken = node[k];
             tr_has_taken = true;
         }
     }
-}
-
-// All lists there are, whatever waits in them.
-void tr_empty_all() {
-    tr_flush();
-    tr_known_timeline = TR_NIL;
-    tr_converge();
-    tr_empty(0u, TR_WHEEL_BUCKETS * TR_WHEEL_LISTS);
 }
 
 // Whether a timeline's epoch is another than that up to which its waiters were woken. `certain` is false if one of them was just being written.
@@ -109,47 +68,42 @@ bool tr_take_cancels(uint cancels) {
     return subgroupBroadcastFirst(won);
 }
 
-// What was taken last, as a batch to run at once, if it is all that was woken, nothing is ready anywhere, and all of it may run side by side; nobody is
-// overtaken then, and a way through the rings is saved. Else it is placed like the rest.
+// What was taken, as a batch, if it is not more than a list for each lane. If nothing is ready anywhere, and all of it is due and may run side by side, then it
+// runs at once: nobody is overtaken, and a way through the rings is saved.
 TrBatch tr_woken(TrNews news, bool found) {
     TrBatch batch = tr_no_batch(news.tick);
     batch.found = found;
+    if (tr_has_handed_over) tr_hand_over(); // behind the others
     if (!tr_has_taken) return batch;
     bool mine = tr_taken != TR_NIL;
+    uint status = tr_status(tr_known_timeline & (TR_TIMELINES - 1u)); // loaded beside the task: it should be that timeline's
     bool waits = false;
-    SlotMeta meta = SlotMeta(0u, 0u, TR_NIL, 0u);
-    TaskWorkItem item;
-    if (mine && tr_known_timeline != TR_NIL) {
-        uint status = tr_status(tr_known_timeline); // loaded beside the task: it should be that timeline's
-        meta = tr_push.metas.meta[tr_taken];
-        item = tr_push.slots.slot[tr_taken];
-        bool due = tr_timeline(item) == tr_known_timeline && tr_reached(tr_known_epoch, uvec2(item.resume_epoch, meta.target_hi));
-        waits = meta.next != TR_NIL || !due || tr_op_width(item.op_handle) != TR_WIDTH_LANE;
-        if (!waits) waits = tr_wait_fault(item, tr_taken, meta.ticket, status) != 0u;
-    } else {
-        waits = mine;
+    if (mine) {
+        batch.meta = tr_push.metas.meta[tr_taken];
+        batch.item = tr_push.slots.slot[tr_taken];
+        bool due = tr_timeline(batch.item) == tr_known_timeline &&
+                   tr_reached(tr_known_epoch, uvec2(batch.item.resume_epoch, batch.meta.target_hi));
+        waits = batch.meta.next != TR_NIL || !due || tr_op_width(batch.item.op_handle) != TR_WIDTH_LANE;
+        if (!waits) waits = tr_wait_fault(batch.item, tr_taken, batch.meta.ticket, status) != 0u;
     }
     uvec4 mask = subgroupBallot(mine);
-    uint count = subgroupBallotBitCount(mask);
-    if (tr_has_flushed || news.pushed != news.tick || count > tr_launch.batch || tr_any(waits)) {
-        tr_flush();
-        return batch;
-    }
-    tr_has_taken = false;
-    tr_count(TR_CONTROL_RESUMES, mask);
-    batch.count = count;
-    batch.straight = true;
+    batch.count = subgroupBallotBitCount(mask);
+    batch.loaded = true;
     batch.mine = mine;
     batch.slot = tr_taken;
-    batch.meta = SlotMeta(meta.ticket, news.tick, TR_NIL, 0u);
-    batch.item = tr_resumed(item);
+    batch.runs = news.pushed == news.tick && batch.count <= tr_launch.batch && !tr_any(waits);
+    if (batch.runs) {
+        tr_count(TR_CONTROL_RESUMES, mask);
+        batch.item = tr_resumed(batch.item);
+        batch.meta = SlotMeta(batch.meta.ticket, news.tick, TR_NIL, 0u);
+    }
     return batch;
 }
 
 // Wakes the waiters of every timeline whose epoch has advanced. `found` if there were any to look for.
 TrBatch tr_wake(TrNews news) {
     tr_has_taken = false;
-    tr_has_flushed = false;
+    tr_has_handed_over = false;
     tr_known_timeline = TR_NIL;
     bool looks = news.signals != tr_heard || news.recorded != tr_heard_recorded;
     if (!looks && news.dirty == 0u) return tr_no_batch(news.tick);
@@ -177,7 +131,8 @@ TrBatch tr_wake(TrNews news) {
         bool behind = tr_behind(own, woken, epoch, certain);
         tr_timelines = subgroupBroadcastFirst(timelines);
         behind = behind && base + gl_SubgroupInvocationID < tr_timelines;
-        if (!tr_any(behind)) continue;
+        bool last = base + gl_SubgroupSize >= tr_timelines;
+        if (!tr_any(behind) && !(whole && last)) continue;
         found = true;
         // One worker wakes a timeline, others pass by.
         bool won = behind && certain && (turn & 1u) == 0u;
@@ -190,32 +145,24 @@ TrBatch tr_wake(TrNews news) {
             tr_store(tr_push.control, wake + 1u, epoch.y);
             tr_store(tr_push.control, wake + 3u, tr_woken_check(epoch));
         }
-        if (tr_any(lapped)) {
-            whole = true;
-        } else {
-            for (uvec4 left = subgroupBallot(won); subgroupBallotBitCount(left) > 0u;) {
-                uint lane = subgroupBallotFindLSB(left);
-                bool it = gl_SubgroupInvocationID == lane;
-                left = subgroupBallot(subgroupInverseBallot(left) && !it);
-                if (it) tr_told[told & 1u] = uvec4(woken.x, distance, epoch);
-                tr_converge();
-                uvec4 its = tr_told[told & 1u];
-                ++told;
-                tr_flush(); // of other timelines
-                tr_known_timeline = base + lane;
-                tr_known_epoch = its.zw;
-                tr_empty(tr_bucket(base + lane, its.x + 1u), its.y * TR_WHEEL_LISTS);
-            }
-        }
-        if (whole) {
-            tr_empty_all();
+        whole = whole || tr_any(lapped);
+        uvec4 left = subgroupBallot(won);
+        if (whole) left = uvec4(0u);
+        while (whole || subgroupBallotBitCount(left) > 0u) {
+            uint lane = subgroupBallotFindLSB(left);
+            bool it = !whole && gl_SubgroupInvocationID == lane;
+            left = subgroupBallot(subgroupInverseBallot(left) && !it);
+            if (it) tr_told[told & 1u] = uvec4(woken.x, distance, epoch);
+            tr_converge();
+            uvec4 its = tr_told[told & 1u];
+            ++told;
+            tr_known_timeline = whole ? TR_NIL : base + lane;
+            tr_known_epoch = its.zw;
+            uint bucket = whole ? 0u : tr_bucket(base + lane, its.x + 1u);
+            tr_empty(bucket, (whole ? TR_WHEEL_BUCKETS : its.y) * TR_WHEEL_LISTS);
             whole = false;
         }
         if (won) tr_store(tr_push.control, wake + 2u, turn + 2u); // after the tr_pass_on in tr_empty
-    }
-    if (whole) {
-        found = true;
-        tr_empty_all();
     }
     if (all && looks) {
         tr_heard = news.signals;

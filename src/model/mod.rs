@@ -34,12 +34,13 @@ mod tests;
 
 use crate::abi::{
     SliceExit, SlotMeta, TASK_FAULT_CANCELLED, TASK_FAULT_RUNTIME, TASK_FAULT_TIMELINE_CLOSED, TASK_STATE_DONE,
-    TASK_STATE_FAULTED, TASK_STATE_PAUSED, TASK_STATE_RUNNING, TR_ADMIT_ROUNDS, TR_EXIT_BUDGET, TR_EXIT_IDLE, TR_NIL,
-    TaskState, TaskWorkItem,
+    TASK_STATE_FAULTED, TASK_STATE_PAUSED, TASK_STATE_RUNNING, TR_ADMIT_ROUNDS, TR_EXIT_BUDGET, TR_EXIT_IDLE,
+    TR_FOLLOW_HOPS, TR_NIL, TaskState, TaskWorkItem,
 };
 use epochs::{Timeline, Wheel};
 use rings::Rings;
 use std::collections::{BTreeSet, VecDeque};
+use wake::Woken;
 
 /// What a device is told by its launch record, its tables and its program.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -269,20 +270,23 @@ impl Scheduler {
     ) -> bool {
         let batch = self.options.batch.min(self.options.lanes);
         let nothing_ready = self.ready() == 0;
-        let (woken, mut claim) = self.wake(batch, nothing_ready);
-        let mut admitted = false;
+        let (mut found, woken) = self.wake(batch, nothing_ready);
+        let mut claim = None;
+        match woken {
+            Some(Woken::Lists(nodes)) => self.follow(nodes, TR_FOLLOW_HOPS + 1),
+            Some(Woken::Runs(woken)) => claim = Some(woken),
+            None => {}
+        }
         if claim.is_none() {
-            admitted = !self.lines.is_empty();
+            found |= !self.lines.is_empty();
             claim = self.admit(batch, nothing_ready);
         }
-        if claim.is_none() {
-            claim = self.rings.claim(self.options.aging_ticks, batch);
-        }
+        let claim = claim.or_else(|| self.rings.claim(self.options.aging_ticks, batch));
         let claimed = claim.is_some();
         if let Some(claim) = claim {
             self.run(claim, ops, handle_ok);
         }
-        admitted || woken || claimed
+        found || claimed
     }
 
     /// What forbids a paused task to wait, if anything.
@@ -411,7 +415,7 @@ impl Scheduler {
         for (slot, item, target_from) in ended {
             self.dispose(slot, item, target_from);
         }
-        self.follow_rest(rest);
+        self.follow(rest, TR_FOLLOW_HOPS);
     }
 
     /// The exit record of a slice.

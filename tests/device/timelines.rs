@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use taskring::ash::vk;
 use taskring::{BackendError, Timeline};
 
-use super::{Outcome, PATIENCE, device, finish};
+use super::{Outcome, PATIENCE, device, finish, finish_but_for};
 
 #[test]
 fn a_wait_for_a_timeline_ends_in_time_and_says_whether_the_value_was_reached() -> Outcome {

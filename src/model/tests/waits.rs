@@ -84,7 +84,7 @@ fn waiters_of_one_list_wake_in_the_opposite_order_of_their_hanging() {
 }
 
 #[test]
-fn what_is_left_of_a_list_is_gone_on_with_when_all_lists_have_been_begun() {
+fn lists_of_more_than_one_group_are_gone_along_one_after_another() {
     let mut scheduler = Scheduler::new(ModelOptions { batch: 1, ..options(10, 4) });
     // Lists 0, 1 and 5 of one bucket: lanes 0 and 1 of the first group, lane 1 of the second.
     for slot in [5, 0, 257, 256, 1, 513] {
@@ -92,7 +92,7 @@ fn what_is_left_of_a_list_is_gone_on_with_when_all_lists_have_been_begun() {
     }
     scheduler.complete_all();
     scheduler.signal(0, 1);
-    assert_eq!(scheduler.complete_all(), [256, 513, 5, 0, 1, 257]);
+    assert_eq!(scheduler.complete_all(), [256, 0, 513, 1, 257, 5]);
 }
 
 #[test]
@@ -209,14 +209,10 @@ fn a_turn_wakes_the_waiters_of_every_timeline_that_advanced_however_many_there_a
     (0..9u8).for_each(|timeline| scheduler.publish(timeline.into(), waiter(timeline.into(), timeline, 5)));
     assert_eq!(scheduler.complete_all(), []);
     (0..9).for_each(|timeline| scheduler.signal(timeline, 5));
-    assert!(scheduler.wake_turn());
+    assert!(scheduler.turn(&mut |_| TaskTurn::Complete, ANY_HANDLE));
+    assert_eq!(scheduler.wheel.waiters(&scheduler.metas), []);
+    scheduler.complete_all();
     assert_eq!(scheduler.waiting(), 0);
-}
-
-impl Scheduler {
-    fn wake_turn(&mut self) -> bool {
-        self.turn(&mut |_| TaskTurn::Complete, ANY_HANDLE)
-    }
 }
 
 #[test]
