@@ -33,8 +33,8 @@ TrBatch tr_admit(TrNews news) {
     SlotMeta meta = SlotMeta(0u, 0u, TR_NIL, 0u);
     if (mine) tr_read_line(position, item, meta);
     bool won = false;
-    if (subgroupElect()) won = tr_compare_exchange(tr_push.control, TR_CONTROL_ADMITTED, head, head + count) == head;
-    if (!subgroupBroadcastFirst(won)) return batch;
+    if (tr_first()) won = tr_compare_exchange(tr_push.control, TR_CONTROL_ADMITTED, head, head + count) == head;
+    if (!tr_uniform(won)) return batch;
 
     bool waits = false; // cannot run in a lane at once
     if (mine) waits = tr_placement_fault(item) != 0u || item.state == TASK_STATE_PAUSED || tr_op_width(item.op_handle) != TR_WIDTH_LANE;

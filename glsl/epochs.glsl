@@ -93,8 +93,8 @@ void tr_set_dirty() {
 // Whether somebody said so since the last time. Uniform control flow.
 bool tr_take_dirty() {
     uint dirty = 0u;
-    if (subgroupElect()) dirty = tr_exchange(tr_push.control, TR_CONTROL_DIRTY, 0u);
-    return subgroupBroadcastFirst(dirty) != 0u;
+    if (tr_first()) dirty = tr_exchange(tr_push.control, TR_CONTROL_DIRTY, 0u);
+    return tr_uniform(dirty) != 0u;
 }
 
 // Hangs this lane's paused task into its list; false if other workers were in the way too often, and the task goes round its ring instead.

@@ -42,16 +42,16 @@ TrNews tr_listen() {
     uint completed = tr_load(tr_push.control, TR_CONTROL_COMPLETED);
     uint pauses = tr_load(tr_push.control, TR_CONTROL_PAUSES);
     uint resumes = tr_load(tr_push.control, TR_CONTROL_RESUMES);
-    news.tail = subgroupBroadcastFirst(news.tail);
-    news.stop = subgroupBroadcastFirst(news.stop);
-    news.signals = subgroupBroadcastFirst(news.signals);
-    news.recorded = subgroupBroadcastFirst(news.recorded);
-    news.cancels = subgroupBroadcastFirst(news.cancels);
-    news.dirty = subgroupBroadcastFirst(news.dirty);
-    news.admitted = subgroupBroadcastFirst(news.admitted);
-    news.pushed = subgroupBroadcastFirst(news.pushed);
-    news.tick = subgroupBroadcastFirst(news.tick);
-    news.busy = subgroupBroadcastFirst(news.admitted - completed - (pauses - resumes)) != 0u;
+    news.tail = tr_uniform(news.tail);
+    news.stop = tr_uniform(news.stop);
+    news.signals = tr_uniform(news.signals);
+    news.recorded = tr_uniform(news.recorded);
+    news.cancels = tr_uniform(news.cancels);
+    news.dirty = tr_uniform(news.dirty);
+    news.admitted = tr_uniform(news.admitted);
+    news.pushed = tr_uniform(news.pushed);
+    news.tick = tr_uniform(news.tick);
+    news.busy = tr_uniform(news.admitted - completed - (pauses - resumes)) != 0u;
     return news;
 }
 
@@ -65,11 +65,11 @@ void tr_doze(inout TrNews news) {
         uint cancels = tr_load(tr_push.bell, TR_BELL_CANCELS);
         uint turn = tr_load_turn();
         if (!tr_any(tail != news.tail || stop != news.stop || signals != news.signals || recorded != news.recorded)) continue;
-        news.tail = subgroupBroadcastFirst(tail);
-        news.stop = subgroupBroadcastFirst(stop);
-        news.signals = subgroupBroadcastFirst(signals);
-        news.recorded = subgroupBroadcastFirst(recorded);
-        news.cancels = subgroupBroadcastFirst(cancels);
+        news.tail = tr_uniform(tail);
+        news.stop = tr_uniform(stop);
+        news.signals = tr_uniform(signals);
+        news.recorded = tr_uniform(recorded);
+        news.cancels = tr_uniform(cancels);
         news.turn = turn;
         tr_cancelling = tr_load(tr_push.bell, TR_BELL_CANCELLING);
         tr_open_tenants = tr_load(tr_push.bell, TR_BELL_OPEN_TENANTS);

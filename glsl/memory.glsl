@@ -143,25 +143,39 @@ void tr_publish_exit(uint slice) {
 // (A broadcast from a lane that is not constant is a feature of its own.)
 shared uvec4 tr_told[2];
 
+// A worker is a whole subgroup (tr_unfit), so where control flow is uniform lane 0 takes part: to name it costs an instruction, and to find the first
+// lane that takes part some ten.
+bool tr_first() {
+    return gl_SubgroupInvocationID == 0u;
+}
+
+uint tr_uniform(uint value) {
+    return subgroupBroadcast(value, 0u);
+}
+
+bool tr_uniform(bool value) {
+    return subgroupBroadcast(value, 0u);
+}
+
 // A word that all lanes may decide by.
 uint tr_look(TrWords words, uint index) {
-    return subgroupBroadcastFirst(tr_load(words, index));
+    return tr_uniform(tr_load(words, index));
 }
 
 // Whether it is so for any lane. Needs subgroup-uniform control flow, as all ballots do.
 bool tr_any(bool here) {
-    return subgroupBallotBitCount(subgroupBallot(here)) > 0u;
+    return subgroupBallot(here) != uvec4(0u);
 }
 
 // The two halves of tr_reserve: what is done in between need not wait for the counter.
 uint tr_ask(uint control, uvec4 mask) {
     uint base = 0u;
-    if (subgroupElect()) base = tr_add(tr_push.control, control, subgroupBallotBitCount(mask));
+    if (tr_first()) base = tr_add(tr_push.control, control, subgroupBallotBitCount(mask));
     return base;
 }
 
 uint tr_reserved(uint asked, uvec4 mask) {
-    return subgroupBroadcastFirst(asked) + subgroupBallotExclusiveBitCount(mask);
+    return tr_uniform(asked) + subgroupBallotExclusiveBitCount(mask);
 }
 
 // Reserves positions of a counter for the lanes in `mask`; gives each its own. One atomic for the subgroup.
@@ -173,5 +187,5 @@ uint tr_reserve(uint control, uvec4 mask) {
 // Adds the number of lanes in `mask` to a counter that nobody waits for.
 void tr_count(uint control, uvec4 mask) {
     uint count = subgroupBallotBitCount(mask);
-    if (count > 0u && subgroupElect()) tr_add(tr_push.control, control, count);
+    if (count > 0u && tr_first()) tr_add(tr_push.control, control, count);
 }

@@ -4,6 +4,36 @@ const uint TR_TARGET_OPEN = 0u;  // from `resume_epoch`, by the timeline's epoch
 const uint TR_TARGET_GIVEN = 1u; // from `meta`, where the host's line had it: the task begins to wait
 const uint TR_TARGET_KEPT = 2u;  // from `meta`: the task has been waiting
 
+// The counts of a task that has ended, before its record. False if there is nothing to say.
+bool tr_store_counts(uint slot, TaskWorkItem item) {
+    if (tr_launch.counts == 0u || (item.age_ticks | item.requeue_count | item.yield_count) == 0u) return false;
+    tr_push.completions.record[tr_capacity_mask() + 1u + slot] = uvec4(item.age_ticks, item.requeue_count, item.yield_count, 0u);
+    return true;
+}
+
+// The record of a task that has ended, after a tr_release.
+void tr_complete(bool mine, uint record, uint ticket, TaskWorkItem item, bool counted) {
+    uint bits = (item.state == TASK_STATE_FAULTED ? TR_RECORD_FAULTED : 0u) | (counted ? TR_RECORD_COUNTED : 0u);
+    uint lap = (record >> tr_push.capacity_log2) + 1u; // no lap is 0
+    if (mine) tr_publish_completion(record & tr_capacity_mask(), lap << TR_RECORD_LAP_SHIFT | bits, ticket, item.continuation_data);
+}
+
+// What tr_dispose does, where all have run and have ended: their slots have all other words already. Uniform control flow.
+void tr_finish(bool mine, uint slot, uint ticket, TaskWorkItem item) {
+    uvec4 ending = subgroupBallot(mine);
+    uint asked = tr_ask(TR_CONTROL_COMPLETED, ending);
+    bool counted = false;
+    if (mine) {
+        // What a recovery asks an ended task's slot for; the state last, by which it knows that it has ended.
+        tr_push.slots.slot[slot].age_ticks = item.age_ticks;
+        tr_push.slots.slot[slot].continuation_data = item.continuation_data;
+        tr_push.slots.slot[slot].state = item.state;
+        counted = tr_store_counts(slot, item);
+    }
+    tr_release(); // pairs with the host's acquire of a record that is whole
+    tr_complete(mine, tr_reserved(asked, ending), ticket, item, counted);
+}
+
 // Puts each lane's task where its state says: into a ring, a wait list, or the completion ring. The task and its meta are in registers, and its
 // slot belongs to this lane. `target_from` says where the 64-bit epoch of a paused task comes from. True for lanes whose task could not be put anywhere, and has
 // to go round its ring (tr_put). Uniform control flow.
@@ -52,18 +82,10 @@ bool tr_dispose(bool mine, uint slot, SlotMeta meta, TaskWorkItem item, uint tar
         tr_push.metas.meta[slot] = SlotMeta(meta.ticket, tick, undecided ? TR_UNDECIDED : TR_NIL, target.y);
     }
     if (queues) tr_stamp(item.priority, position, tick);
-    bool counted = ends && tr_launch.counts != 0u && (item.age_ticks | item.requeue_count | item.yield_count) != 0u;
-    if (counted) {
-        tr_push.completions.record[tr_capacity_mask() + 1u + slot] = uvec4(item.age_ticks, item.requeue_count, item.yield_count, 0u);
-    }
+    bool counted = ends && tr_store_counts(slot, item);
     tr_release(); // pairs with the tr_acquire of whoever claims or wakes the task, and with the host's acquire of a record that is whole
     if (queues) tr_enqueue(item.priority, position, slot, wide);
-    if (any_ends) {
-        uint record = tr_reserved(asked, ending);
-        uint bits = (item.state == TASK_STATE_FAULTED ? TR_RECORD_FAULTED : 0u) | (counted ? TR_RECORD_COUNTED : 0u);
-        uint lap = (record >> tr_push.capacity_log2) + 1u; // no lap is 0
-        if (ends) tr_publish_completion(record & tr_capacity_mask(), lap << TR_RECORD_LAP_SHIFT | bits, meta.ticket, item.continuation_data);
-    }
+    if (any_ends) tr_complete(ends, tr_reserved(asked, ending), meta.ticket, item, counted);
 
     if (!tr_any(parks || undecided)) return false;
     bool homeless = undecided;

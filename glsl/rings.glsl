@@ -31,7 +31,7 @@ bool tr_written(uint entry, uint position) {
 
 // Counts claims.
 uint tr_tick() {
-    return subgroupBroadcastFirst(tr_load(tr_push.control, TR_CONTROL_TICK));
+    return tr_uniform(tr_load(tr_push.control, TR_CONTROL_TICK));
 }
 
 // Reserves positions in the home shard for the lanes that push; the entries are written by tr_enqueue after tr_release. Uniform control flow.

@@ -12,13 +12,13 @@ bool tr_loops_turn() {
 // Runs this worker's tasks for one turn. `item` is each lane's task, after it: Running before, and as its turn ended after.
 void tr_run(TrBatch batch, bool runs, inout TaskWorkItem item) {
     if (batch.wide) {
-        if (!subgroupBroadcastFirst(runs)) return; // lane 0's verdict is everybody's
+        if (!tr_uniform(runs)) return; // lane 0's verdict is everybody's
         Turn turn = tr_run_wide(item);
-        turn.action = subgroupBroadcastFirst(turn.action);
-        turn.pc = subgroupBroadcastFirst(turn.pc);
-        turn.data = subgroupBroadcastFirst(turn.data);
-        turn.argument = subgroupBroadcastFirst(turn.argument);
-        turn.timeline = subgroupBroadcastFirst(turn.timeline);
+        turn.action = tr_uniform(turn.action);
+        turn.pc = tr_uniform(turn.pc);
+        turn.data = tr_uniform(turn.data);
+        turn.argument = tr_uniform(turn.argument);
+        turn.timeline = tr_uniform(turn.timeline);
         // One lane's fault is the task's.
         bool bad_handle = tr_any(tr_fault == TASK_FAULT_BAD_HANDLE);
         bool out_of_bounds = tr_any(tr_fault == TASK_FAULT_OUT_OF_BOUNDS);
@@ -34,7 +34,7 @@ void tr_run(TrBatch batch, bool runs, inout TaskWorkItem item) {
 // host recovers the tasks.
 bool tr_work(TrBatch batch, bool cut) {
     bool mine = batch.mine;
-    uint slot = batch.wide ? subgroupBroadcastFirst(batch.slot) : batch.slot;
+    uint slot = batch.wide ? tr_uniform(batch.slot) : batch.slot;
     uint position = batch.position;
     uint lines = batch.lines;
     TaskWorkItem item = batch.item;
@@ -66,7 +66,7 @@ bool tr_work(TrBatch batch, bool cut) {
                 runs = true;
             }
             // Each lane of a wide task has looked for itself, and the host may just have changed what it looked at.
-            if (batch.wide) fault = subgroupBroadcastFirst(fault);
+            if (batch.wide) fault = tr_uniform(fault);
             if (fault != 0u) {
                 item = tr_faulted(item, fault);
                 runs = false;
@@ -94,6 +94,12 @@ bool tr_work(TrBatch batch, bool cut) {
                     tr_push.trace.record[at] = TraceRecord(began, ended, gl_WorkGroupID.x, item.task_id, item.op_handle, batch.priority,
                                                            item.state, pc);
                 }
+            }
+            // The shortest way out for what is done at once.
+            bool ended = runs && (item.state == TASK_STATE_DONE || item.state == TASK_STATE_FAULTED);
+            if (!tr_any(mine && !ended)) {
+                tr_finish(mine, slot, meta.ticket, item);
+                return true;
             }
             if (batch.lined) target_from = TR_TARGET_OPEN;
         } else if (mine && batch.lined) {

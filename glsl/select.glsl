@@ -50,17 +50,17 @@ TrBatch tr_claim() {
     uint count = subgroupBallotBitCount(others) == 0u ? gl_SubgroupSize : subgroupBallotFindLSB(others);
     claim.found = true;
     if (count == 0u) return claim;
-    claim.wide = subgroupBroadcastFirst(wide);
+    claim.wide = tr_uniform(wide);
     if (claim.wide) count = 1u;
 
     // Relaxed: the head hands out entries; what they name is ordered by the fences of tr_enqueue's callers and tr_acquire below. The entries
     // were read before, so nobody reads them after the head has moved and the ring may overwrite them.
     bool won = false;
-    if (subgroupElect()) {
+    if (tr_first()) {
         won = tr_compare_exchange(tr_push.control, tr_control_head(ring), head, head + count) == head;
         if (won) tr_add(tr_push.control, TR_CONTROL_TICK, count);
     }
-    if (!subgroupBroadcastFirst(won)) return claim;
+    if (!tr_uniform(won)) return claim;
     tr_acquire();
     if (claim.wide) tr_converge(); // the other lanes read the task on lane 0's word
     claim.count = count;

@@ -4,15 +4,15 @@
 uint tr_now(uint turn) {
     if (tr_launch.timed == 0u) return turn;
     uvec2 clock = clockRealtime2x32EXT();
-    return subgroupBroadcastFirst(clock.x >> 8u | clock.y << 24u);
+    return tr_uniform(clock.x >> 8u | clock.y << 24u);
 }
 
 // When this slice began, by the first of its workers: on a device that has no room for all, some begin when others leave.
 uint tr_began(uint now) {
     if (tr_launch.timed == 0u) return now;
     uint first = 0u;
-    if (subgroupElect()) first = tr_compare_exchange(tr_push.control, TR_CONTROL_BEGAN, 0u, max(now, 1u));
-    first = subgroupBroadcastFirst(first);
+    if (tr_first()) first = tr_compare_exchange(tr_push.control, TR_CONTROL_BEGAN, 0u, max(now, 1u));
+    first = tr_uniform(first);
     return first == 0u ? now : first;
 }
 
@@ -34,7 +34,7 @@ uint tr_called_off(TrNews news, uint turn, uint lasted) {
 // Says why this worker leaves; the last one to leave writes the slice's exit record.
 void tr_leave(uint reason, uint turns, uint lasted) {
     tr_converge();
-    if (!subgroupElect()) return;
+    if (!tr_first()) return;
     TrWords control = tr_push.control;
     if (reason == TR_EXIT_NONE || reason == TR_EXIT_CUT) tr_add(control, TR_CONTROL_CUT, 1u);
     tr_or(control, TR_CONTROL_REASONS, reason);

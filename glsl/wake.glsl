@@ -29,6 +29,9 @@ void tr_empty(uint bucket, uint lists) {
         }
         // Pairs with tr_release in tr_hang and tr_set_dirty; and what was done here, with the tr_acquire of the next worker that finds `turn` even.
         tr_pass_on();
+        uint all = TR_NIL;
+        [[unroll]] for (uint k = 0u; k < TR_WAKE_LISTS; ++k) all &= node[k];
+        if (!tr_any(all != TR_NIL)) continue;
         for (uint k = 0u; k < TR_WAKE_LISTS; ++k) {
             if (!tr_any(node[k] != TR_NIL)) continue;
             tr_hand_over();
@@ -61,11 +64,11 @@ bool tr_behind(uint timeline, out uvec2 woken, out uvec2 epoch, out bool certain
 bool tr_take_cancels(uint cancels) {
     bool won = false;
     uint seen = tr_load(tr_push.control, TR_CONTROL_CANCELS);
-    if (subgroupElect() && int(cancels - seen) > 0) {
+    if (tr_first() && int(cancels - seen) > 0) {
         won = tr_compare_exchange(tr_push.control, TR_CONTROL_CANCELS, seen, cancels) == seen;
     }
     tr_heard_cancels = cancels;
-    return subgroupBroadcastFirst(won);
+    return tr_uniform(won);
 }
 
 // What was taken, as a batch, if it is not more than a list for each lane. If nothing is ready anywhere, and all of it is due and may run side by side, then it
@@ -129,7 +132,7 @@ TrBatch tr_wake(TrNews news) {
         uvec2 epoch;
         bool certain;
         bool behind = tr_behind(own, woken, epoch, certain);
-        tr_timelines = subgroupBroadcastFirst(timelines);
+        tr_timelines = tr_uniform(timelines);
         behind = behind && base + gl_SubgroupInvocationID < tr_timelines;
         bool last = base + gl_SubgroupSize >= tr_timelines;
         if (!tr_any(behind) && !(whole && last)) continue;
@@ -148,7 +151,7 @@ TrBatch tr_wake(TrNews news) {
         whole = whole || tr_any(lapped);
         uvec4 left = subgroupBallot(won);
         if (whole) left = uvec4(0u);
-        while (whole || subgroupBallotBitCount(left) > 0u) {
+        while (whole || left != uvec4(0u)) {
             uint lane = subgroupBallotFindLSB(left);
             bool it = !whole && gl_SubgroupInvocationID == lane;
             left = subgroupBallot(subgroupInverseBallot(left) && !it);
