@@ -29,13 +29,14 @@ void tr_empty(uint bucket, uint lists) {
         }
         // Pairs with tr_release in tr_hang and tr_set_dirty; and what was done here, with the tr_acquire of the next worker that finds `turn` even.
         tr_pass_on();
-        uint all = TR_NIL;
-        [[unroll]] for (uint k = 0u; k < TR_WAKE_LISTS; ++k) all &= node[k];
-        if (!tr_any(all != TR_NIL)) continue;
-        for (uint k = 0u; k < TR_WAKE_LISTS; ++k) {
-            if (!tr_any(node[k] != TR_NIL)) continue;
+        uint groups = 0u;
+        [[unroll]] for (uint k = 0u; k < TR_WAKE_LISTS; ++k) groups |= tr_any(node[k] != TR_NIL) ? 1u << k : 0u;
+        for (; groups != 0u; groups &= groups - 1u) {
             tr_hand_over();
-            tr_taken = node[k];
+            // Selected, not indexed: an array that is indexed lies in memory.
+            [[unroll]] for (uint k = 0u; k < TR_WAKE_LISTS; ++k) {
+                if (uint(findLSB(groups)) == k) tr_taken = node[k];
+            }
             tr_has_taken = true;
         }
     }
