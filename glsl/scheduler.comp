@@ -134,7 +134,7 @@ bool tr_work(TrBatch batch, bool cut) {
             uint fault = tr_placement_fault(item);
             if (fault != 0u) item = tr_faulted(item, fault);
         }
-        bool homeless = tr_dispose(mine, slot, meta, item, target_from);
+        bool homeless = tr_dispose(mine, slot, meta, item, target_from, rest);
         // A line whose task has ended in its first turn needs no mark.
         bool ended = batch.runs && (item.state == TASK_STATE_DONE || item.state == TASK_STATE_FAULTED);
         if (batch.lined) tr_mark(mine && !ended, position);
@@ -143,7 +143,7 @@ bool tr_work(TrBatch batch, bool cut) {
         // them to go on: nobody is kept from other work by a long list.
         uint most = min(tr_launch.batch, gl_SubgroupSize);
         bool goes_on = rest != TR_NIL && !homeless;
-        bool stops = hop >= TR_FOLLOW_HOPS;
+        bool stops = batch.lined || hop >= TR_FOLLOW_HOPS;
         if (tr_any(homeless || (stops && goes_on))) {
             tr_put(homeless || (stops && goes_on), homeless ? slot : rest, homeless ? item.priority : TASK_PRIORITY_CRITICAL,
                    homeless && tr_op_width(item.op_handle) == TR_WIDTH_SUBGROUP);
@@ -156,7 +156,7 @@ bool tr_work(TrBatch batch, bool cut) {
             slot = meta.ticket & tr_capacity_mask();
             continue;
         }
-        if (stops || batch.lined || !tr_any(goes_on)) return true;
+        if (stops || !tr_any(goes_on)) return true;
         batch.runs = false;
         batch.wide = false;
         loaded = false;

@@ -254,6 +254,7 @@ impl Driver {
             shards: options.shards_for(self.workers),
             follows: u32::from(!self.pending.is_empty()),
             counts: options.counts.into(),
+            lists: abi::wheel_lists(options.capacity),
             ..SliceLaunch::default()
         };
         // In boundary mode nothing of the mailbox is written while a slice runs, but for lines that the doorbell does not tell of: the
