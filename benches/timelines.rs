@@ -298,8 +298,12 @@ fn parked(device: &Device, program: &Program, count: usize) -> Result<(), Backen
 fn many(device: &Device, program: &Program) -> Result<(), BackendError> {
     let log2 = if device.is_cpu() { 16 } else { 20 };
     println!("\n{} tasks that one signal resumes, until the last one runs     M resumes/s", 1u32 << log2);
-    for workers in [None, Some(1024), Some(2048)] {
-        let options = RuntimeOptions { capacity: 1 << log2, workers, ..Default::default() };
+    // The default has fewer shards for so large a capacity, whose rings are large.
+    for (workers, shards) in [(None, None), (None, Some(32)), (Some(1024), Some(64)), (Some(2048), Some(128))] {
+        if device.is_cpu() && workers.is_some() {
+            continue;
+        }
+        let options = RuntimeOptions { capacity: 1 << log2, workers, shards, ..Default::default() };
         let bench = Bench::new(device, program, options)?;
         let task = Task::new(TOLL).input(bench.input).output(bench.output).param(1 << log2);
         let mut rates = Vec::new();
@@ -327,7 +331,10 @@ fn many(device: &Device, program: &Program) -> Result<(), BackendError> {
             }
         }
         rates.sort_unstable_by(f64::total_cmp);
+        let shards =
+            bench.runtime.options().shards.map_or("the default shards".into(), |shards| format!("{shards} shards"));
         let workers = workers.map_or("the default grid".into(), |workers| format!("{workers} workers"));
+        let workers = format!("{workers}, {shards}");
         println!("  {workers:<64} {:>7.2}   ({:.2} to {:.2})", rates[2], rates[0], rates[4]);
     }
     Ok(())
