@@ -30,8 +30,8 @@ pub use abi::{
 };
 pub use ash::{self, vk};
 pub use device::{
-    Buffer, BufferDesc, Device, DeviceOptions, DeviceSelector, Mapped, MemoryKind, PipelineDesc, Residency, SelfTest,
-    Timeline,
+    Buffer, BufferDesc, Device, DeviceOptions, DeviceSelector, EngineDevice, EngineQueue, Mapped, MemoryKind,
+    PipelineDesc, QueueLock, Requirements, Residency, SelfTest, Timeline,
 };
 pub use error::{BackendError, Rejection, TaskAction, TaskProblem};
 pub use gpu_allocator;

@@ -2,6 +2,9 @@
 
 use ash::vk;
 
+use super::chains;
+use crate::BackendError;
+
 /// A snapshot of a physical device: everything that [`plan`](super::plan) and the launch policy look at.
 ///
 /// Devices older than Vulkan 1.2 are asked for their limits, queues and memory only; `subgroup`, `features` and the
@@ -132,6 +135,27 @@ pub struct LimitFacts {
 }
 
 impl DeviceFacts {
+    /// Asks a physical device, as an instance of `api_version` (what its `VkApplicationInfo` said) may use it.
+    ///
+    /// # Safety
+    /// The physical device is one of the instance's, which is alive.
+    ///
+    /// # Errors
+    /// [`BackendError::Vulkan`].
+    pub unsafe fn read(
+        instance: &ash::Instance,
+        physical: vk::PhysicalDevice,
+        api_version: u32,
+    ) -> Result<Self, BackendError> {
+        let failed = |call| move |result| BackendError::vulkan(call, result);
+        // SAFETY: the caller's promise.
+        let all = unsafe { instance.enumerate_physical_devices() }.map_err(failed("vkEnumeratePhysicalDevices"))?;
+        let index = all.iter().position(|one| *one == physical).unwrap_or_default();
+        // SAFETY: the caller's promise.
+        let facts = unsafe { chains::read_facts(instance, physical, index, api_version) };
+        facts.map_err(failed("vkEnumerateDeviceExtensionProperties"))
+    }
+
     /// Whether the "device" is a driver that runs on the CPU.
     #[must_use]
     pub fn is_cpu(&self) -> bool {
