@@ -42,8 +42,8 @@ pub use program::{OpSource, ProgramBuilder};
 #[doc(hidden)]
 pub use runtime::Push;
 pub use runtime::{
-    Accepted, BufferHandle, Carrier, Completion, Mode, Outcome, Runtime, RuntimeOptions, RuntimeStats, Signaller,
-    StopReport, SubmissionId, Task, TaskHandle, Urgency,
+    Accepted, BufferHandle, Carrier, Completion, Completions, Mode, Outcome, Runtime, RuntimeOptions, RuntimeStats,
+    Signaller, StopReport, SubmissionId, Task, TaskHandle, Urgency,
 };
 pub use telemetry::TaskQueueSnapshot;
 

@@ -1,4 +1,6 @@
 //! taskring on an engine's device: what it takes, what it leaves alone, and how it goes.
+#![cfg(feature = "shaderc")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on should stop right there")]
 
 #[path = "common/mod.rs"]
 mod common;

@@ -13,6 +13,7 @@ use super::slices::{self, SPIN};
 use super::state::State;
 use super::tables::Tables;
 use super::task::Accepted;
+use super::wakers::Woken;
 use crate::abi::TaskWorkItem;
 use crate::device::{Device, Residency, Timeline};
 use crate::error::BackendError;
@@ -48,9 +49,12 @@ impl Inner {
         &self,
         act: impl FnOnce(&mut State, &Memory) -> Result<T, BackendError>,
     ) -> Result<T, BackendError> {
+        let mut woken = Woken::default();
         let mut state = self.shared.lock();
         state.check()?;
-        act(&mut state, self.memory()?)
+        let result = act(&mut state, self.memory()?);
+        woken.of(&mut state);
+        result
     }
 
     pub(super) fn refuse(&self, state: &State, tasks: &[TaskWorkItem]) -> Result<(), BackendError> {
@@ -111,6 +115,7 @@ impl Inner {
             // Whoever launched it may never call again, and whoever waits should look more often now.
             self.alarm.ring();
             self.shared.changed.notify_all();
+            self.wake();
         }
         Ok(Some(step))
     }
@@ -175,8 +180,12 @@ impl Inner {
     pub(super) fn break_with(&self, error: BackendError) -> BackendError {
         if !matches!(error, BackendError::Timeout { .. }) {
             tracing::error!(%error, "the runtime is broken");
-            self.shared.lock().broken.get_or_insert_with(|| error.clone());
+            let mut state = self.shared.lock();
+            state.broken.get_or_insert_with(|| error.clone());
+            state.journal.wakers.wake_all();
+            drop(state);
             self.shared.changed.notify_all();
+            self.wake();
         }
         error
     }
@@ -192,8 +201,11 @@ impl Inner {
         let deadline = start + timeout;
         loop {
             let next = {
+                let mut woken = Woken::default();
                 let mut state = self.shared.lock();
-                if let Some(result) = done(&mut state, self.memory()?)? {
+                let done = done(&mut state, self.memory()?);
+                woken.of(&mut state);
+                if let Some(result) = done? {
                     let due = state.journal.groups.has_finished();
                     drop(state);
                     if due {
@@ -307,7 +319,10 @@ impl Inner {
         self.shared.lock().check()?;
         let context = self.context()?;
         let driver = guard.as_mut().ok_or(BackendError::Stopped)?;
-        act(self, driver, &context)
+        let result = act(self, driver, &context);
+        drop(guard);
+        self.wake();
+        result
     }
 }
 

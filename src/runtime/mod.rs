@@ -9,6 +9,7 @@
 mod cancels;
 mod driver;
 mod epochs;
+mod futures;
 mod groups;
 mod handle;
 mod inner;
@@ -26,7 +27,9 @@ mod state;
 mod tables;
 mod task;
 mod timelines;
+mod wakers;
 
+pub use futures::Completions;
 pub use groups::Urgency;
 pub use handle::TaskHandle;
 #[doc(hidden)]
@@ -319,6 +322,7 @@ impl Runtime {
                 state.count(ticket, outcome);
             }
             state.wants_slice = false;
+            state.journal.wakers.wake_all();
             inner.shared.changed.notify_all();
             drop(state);
             // The groups of those that did not end have ended with them.

@@ -66,7 +66,9 @@ unsafe extern "system" fn hear(
     messages: *mut c_void,
 ) -> vk::Bool32 {
     // SAFETY: Vulkan passes valid data.
-    let text = unsafe { (*data).message_as_c_str() };
+    let data = unsafe { &*data };
+    // SAFETY: its message ends with a zero.
+    let text = unsafe { data.message_as_c_str() };
     // SAFETY: the box outlives the messenger.
     let messages = unsafe { &*messages.cast::<Mutex<Vec<String>>>() };
     messages.lock().unwrap().push(text.map(|text| text.to_string_lossy().into_owned()).unwrap_or_default());
