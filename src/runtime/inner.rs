@@ -13,6 +13,7 @@ use super::slices::{self, SPIN};
 use super::state::State;
 use super::tables::Tables;
 use super::task::Accepted;
+use super::timelines::Reached;
 use super::wakers::Woken;
 use crate::abi::TaskWorkItem;
 use crate::device::{Device, Residency, Timeline};
@@ -111,7 +112,7 @@ impl Inner {
         let context = self.context()?;
         let driver = driver.as_mut().ok_or(BackendError::Stopped)?;
         let step = driver.step(&context).map_err(|error| self.break_with(error))?;
-        if step == Step::Progress {
+        if matches!(step, Step::Progress) {
             // Whoever launched it may never call again, and whoever waits should look more often now.
             self.alarm.ring();
             self.shared.changed.notify_all();
@@ -128,20 +129,20 @@ impl Inner {
 
     /// The keeper's wait for a slice's end, for at most `time`, or until it is rung; meanwhile it looks for what has to be looked at before: epochs to be
     /// relayed, ends to be announced. False if it is to stop.
-    pub(super) fn watch(&self, value: u64, time: Duration) -> Result<bool, BackendError> {
+    pub(super) fn watch(&self, end: &Reached, time: Duration) -> Result<bool, BackendError> {
         let (watched, awaited, next) = {
             let state = self.shared.lock();
             (state.is_watched(), state.tables.timelines.awaited(), state.next_record())
         };
         if !self.sleeps() {
             let nap = if watched { SHORT_NAP } else { NAP };
-            self.progress.wait(value, time.min(nap))?;
+            end.0.wait(end.1, time.min(nap))?;
         } else if !watched {
-            return self.alarm.sleep_or(Sleep::ForSlice, &self.device, &[(self.progress.clone(), value)], time);
+            return self.alarm.sleep_or(Sleep::ForSlice, &self.device, std::slice::from_ref(end), time);
         } else {
             let deadline = Instant::now() + time;
             let moved = || awaited.iter().any(|(timeline, news)| timeline.value().is_ok_and(|value| value >= *news));
-            while Instant::now() < deadline && self.progress.value()? < value && !self.alarm.is_roused() && !moved() {
+            while Instant::now() < deadline && end.0.value()? < end.1 && !self.alarm.is_roused() && !moved() {
                 if self.record_comes(next)? {
                     break;
                 }
@@ -231,9 +232,9 @@ impl Inner {
                 Some(Step::Progress) => continue,
                 Some(Step::Running { .. }) if polls => continue,
                 Some(Step::Running { .. }) if self.residency.is_live() => SHORT_NAP,
-                Some(Step::Running { value, .. }) => {
+                Some(Step::Running { end, .. }) => {
                     let left = deadline.saturating_duration_since(Instant::now());
-                    slices::wait(&self.progress, value, self.spins(), left)?;
+                    slices::wait(&end, self.spins(), left)?;
                     continue;
                 }
                 // Another thread drives, or there is nothing to drive until one submits or signals.

@@ -9,6 +9,7 @@
 mod cancels;
 mod driver;
 mod epochs;
+mod frames;
 mod futures;
 mod groups;
 mod handle;
@@ -24,6 +25,7 @@ mod record;
 mod recovery;
 mod slices;
 mod state;
+mod stopwatch;
 mod tables;
 mod task;
 mod timelines;
@@ -153,7 +155,7 @@ impl Runtime {
     /// What the device or the driver gives; [`BackendError::DeviceLost`] stays.
     pub fn poll(&self) -> Result<bool, BackendError> {
         self.0.with_state(|state, memory| state.listen(memory))?;
-        Ok(self.0.step()? == Some(Step::Progress))
+        Ok(matches!(self.0.step()?, Some(Step::Progress)))
     }
 
     /// Runs one slice to its end: the one that runs, or one that is wanted. False if there was nothing to run. For users who place the device's
