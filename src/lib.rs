@@ -4,7 +4,8 @@
 //! complete, yield, pause until a timeline reaches an epoch, move to another priority, or fault, with no host in the loop while a slice runs.
 //!
 //! [`Task`] and [`Runtime`] are where to begin; [`program`] says what an op may do. In the repository, `README.md` has a complete example, which
-//! the tests run; `docs/ARCHITECTURE.md` is the five-minute tour; `docs/MEMORY_MODEL.md` says who writes which word and in what order.
+//! the tests run; `docs/INTEGRATION.md` is for engines that lend their device;
+//! `docs/ARCHITECTURE.md` is the five-minute tour; `docs/MEMORY_MODEL.md` says who writes which word and in what order.
 
 #[doc(hidden)]
 pub mod abi;
@@ -51,3 +52,8 @@ pub use telemetry::TaskQueueSnapshot;
 #[cfg(all(doctest, feature = "shaderc"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// Compiles the code of the integrators' guide.
+#[cfg(all(doctest, feature = "shaderc"))]
+#[doc = include_str!("../docs/INTEGRATION.md")]
+struct Integration;
