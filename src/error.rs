@@ -45,6 +45,7 @@ impl std::fmt::Display for TaskAction {
 
 /// Why a device cannot run taskring.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Rejection {
     /// The device's own name.
     pub device: String,

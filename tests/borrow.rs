@@ -94,6 +94,26 @@ fn an_engine_gives_a_queue_away_and_taskring_brings_its_own_memory() {
 }
 
 #[test]
+fn an_engines_pipeline_cache_is_used_and_stays_the_engines() {
+    let engine = Plain::new(Enables::All);
+    // SAFETY: the device is alive; the same below.
+    let cache = unsafe { engine.device.create_pipeline_cache(&vk::PipelineCacheCreateInfo::default(), None) }.unwrap();
+    // SAFETY: as above.
+    let bytes = || unsafe { engine.device.get_pipeline_cache_data(cache) }.unwrap();
+    let mut lent = engine.lends();
+    lent.pipeline_cache = Some(cache);
+    let device = borrow(lent).expect("borrowed");
+    runs(&device);
+    assert_eq!(device.save_pipelines().unwrap(), bytes());
+    // SAFETY: nothing is loaded.
+    assert!(matches!(unsafe { device.load_pipelines(&[]) }, Err(BackendError::BadOption { .. })));
+    device.release().expect("nothing of taskring's is left");
+    assert!(!bytes().is_empty(), "it is alive");
+    // SAFETY: nobody uses it any more.
+    unsafe { engine.device.destroy_pipeline_cache(cache, None) };
+}
+
+#[test]
 fn what_is_required_is_enough_and_what_is_not_enabled_is_not_used() {
     let engine = Plain::new(Enables::Required);
     let device = borrow(engine.lends()).expect("borrowed");

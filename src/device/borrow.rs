@@ -76,6 +76,9 @@ pub struct EngineDevice<'a> {
     /// An allocator to take all memory from, made with `buffer_device_address`. taskring locks it for one allocation at a time. `None`: one of
     /// its own on the same device, whose blocks begin at 8 MiB.
     pub allocator: Option<Arc<Mutex<Allocator>>>,
+    /// A pipeline cache to make all pipelines with, of which Vulkan's locking is its own (no `EXTERNALLY_SYNCHRONIZED` flag), and into which the engine
+    /// merges nothing while a pipeline is made. `None`: one of taskring's own; see [`Device::load_pipelines`].
+    pub pipeline_cache: Option<vk::PipelineCache>,
     /// Whether `VK_EXT_debug_utils` is enabled on the instance: then all of taskring's objects have names.
     pub debug_names: bool,
     /// Whether the validation layer is on. Its messages go to the engine's messenger.
@@ -92,7 +95,7 @@ impl<'a> EngineDevice<'a> {
         enabled: Enabled,
         slices: EngineQueue,
     ) -> Self {
-        let (other, allocator) = (None, None);
+        let (other, allocator, pipeline_cache) = (None, None, None);
         Self {
             instance,
             api_version,
@@ -102,6 +105,7 @@ impl<'a> EngineDevice<'a> {
             slices,
             other,
             allocator,
+            pipeline_cache,
             debug_names: false,
             validated: false,
         }
@@ -145,6 +149,7 @@ impl Device {
             validated: engine.validated,
             sharers: engine.enabled.sharers(),
             allocator: engine.allocator,
+            cache: engine.pipeline_cache,
             owned: None,
             facts,
             plan,

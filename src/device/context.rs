@@ -12,6 +12,7 @@ use ash::vk;
 use gpu_allocator::vulkan::{Allocator, AllocatorCreateDesc};
 use gpu_allocator::{AllocationSizes, AllocatorDebugSettings};
 
+use super::cache::Cache;
 use super::chains;
 use super::facts::DeviceFacts;
 use super::instance::{Instance, ValidationLog, c_string};
@@ -54,7 +55,7 @@ pub struct PipelineDesc<'a> {
     pub layout: vk::PipelineLayout,
     /// Values of its specialization constants, if it has any.
     pub specialization: Option<&'a vk::SpecializationInfo<'a>>,
-    /// A pipeline cache, or null.
+    /// A pipeline cache, or null for the device's own.
     pub cache: vk::PipelineCache,
 }
 
@@ -77,6 +78,8 @@ pub(super) struct Parts {
     pub(super) sharers: Vec<u32>,
     /// Somebody's allocator; `None` for one of our own.
     pub(super) allocator: Option<Arc<Mutex<Allocator>>>,
+    /// Somebody's pipeline cache; `None` for one of our own.
+    pub(super) cache: Option<vk::PipelineCache>,
     /// Destroys the device and then the instance; `None` if both are somebody else's.
     pub(super) owned: Option<(OwnedDevice, Instance)>,
 }
@@ -102,6 +105,7 @@ struct Shared {
     testing: Mutex<()>,
     self_test: OnceLock<Result<SelfTest, BackendError>>,
     allocator: Arc<Mutex<Allocator>>,
+    cache: Cache,
     _owned: Option<(OwnedDevice, Instance)>,
 }
 
@@ -148,6 +152,7 @@ impl Device {
             validated: validation,
             sharers: plan.sharers(),
             allocator: None,
+            cache: None,
             instance: instance.raw().clone(),
             raw,
             plan,
@@ -162,8 +167,22 @@ impl Device {
 
     /// Puts a device together.
     pub(super) fn of(parts: Parts) -> Result<Self, BackendError> {
-        let Parts { facts, plan, physical, raw, instance, queues, names, log, validated, sharers, allocator, owned } =
-            parts;
+        let Parts {
+            facts,
+            plan,
+            physical,
+            raw,
+            instance,
+            queues,
+            names,
+            log,
+            validated,
+            sharers,
+            allocator,
+            cache,
+            owned,
+        } = parts;
+        let cache = Cache::new(&raw, cache)?;
         let allocator = match allocator {
             Some(allocator) => allocator,
             None => Arc::new(Mutex::new(own_allocator(&instance, &raw, physical)?)),
@@ -186,6 +205,7 @@ impl Device {
             validated,
             sharers,
             allocator,
+            cache,
             _owned: owned,
         };
         Ok(Self(Arc::new(shared)))
@@ -293,6 +313,8 @@ impl Device {
     pub unsafe fn compute_pipeline(&self, desc: &PipelineDesc<'_>) -> Result<vk::Pipeline, BackendError> {
         self.check()?;
         let _span = tracing::debug_span!("create_pipeline", name = desc.name).entered();
+        let own = (desc.cache == vk::PipelineCache::null()).then(|| self.cache().lock());
+        let desc = &PipelineDesc { cache: own.as_deref().copied().unwrap_or(desc.cache), ..*desc };
         // SAFETY: the caller's promises; the size is the plan's.
         let created = unsafe { chains::create_compute_pipeline(self.raw(), desc, self.0.plan.required_subgroup_size) };
         self.created("vkCreateComputePipelines", desc.name, created)
@@ -343,6 +365,11 @@ impl Device {
         &self.0.sharers
     }
 
+    /// What all pipelines go through.
+    pub(super) fn cache(&self) -> &Cache {
+        &self.0.cache
+    }
+
     /// The queues.
     pub(super) fn queues(&self) -> &Queues {
         &self.0.queues
@@ -367,6 +394,7 @@ impl fmt::Debug for Device {
 
 impl Drop for Shared {
     fn drop(&mut self) {
+        self.cache.destroy(&self.raw);
         let retired = self.retired.get_mut().unwrap_or_else(PoisonError::into_inner);
         for semaphore in retired.drain(..) {
             // SAFETY: it is a semaphore of this device, retired once; whoever submitted with it kept the device longer.

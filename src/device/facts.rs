@@ -10,6 +10,7 @@ use crate::BackendError;
 /// Devices older than Vulkan 1.2 are asked for their limits, queues and memory only; `subgroup`, `features` and the
 /// driver's name stay at their defaults, and the plan refuses such a device for its version.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct DeviceFacts {
     /// The device's own name.
     pub name: String,
@@ -41,6 +42,7 @@ pub struct DeviceFacts {
 
 /// One queue family.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct QueueFamilyFacts {
     /// What its queues can do.
     pub flags: vk::QueueFlags,
@@ -52,6 +54,7 @@ pub struct QueueFamilyFacts {
 
 /// Subgroup sizes and operations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SubgroupFacts {
     /// The size that a pipeline gets if it asks for none.
     pub size: u32,
@@ -73,6 +76,7 @@ pub struct SubgroupFacts {
 
 /// Device features.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct FeatureFacts {
     /// `vulkanMemoryModel`.
     pub vulkan_memory_model: bool,
@@ -93,6 +97,7 @@ pub struct FeatureFacts {
 
 /// One memory type.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct MemoryTypeFacts {
     /// Its properties.
     pub properties: vk::MemoryPropertyFlags,
@@ -102,6 +107,7 @@ pub struct MemoryTypeFacts {
 
 /// One memory heap.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct MemoryHeapFacts {
     /// Its size in bytes.
     pub bytes: u64,
@@ -111,6 +117,7 @@ pub struct MemoryHeapFacts {
 
 /// Limits, in Vulkan's own meaning of each.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct LimitFacts {
     /// Invocations in one workgroup.
     pub max_workgroup_invocations: u32,

@@ -20,6 +20,7 @@
 //! themselves.
 
 mod borrow;
+mod cache;
 mod chains;
 mod context;
 mod facts;

@@ -41,6 +41,7 @@ pub struct QueueSlot {
 
 /// How taskring runs on a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct DevicePlan {
     /// The queue family that slices are submitted to.
     ///
