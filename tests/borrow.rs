@@ -37,7 +37,9 @@ fn borrow(engine: EngineDevice<'_>) -> Result<Device, BackendError> {
 /// In the mode that the environment names, else live.
 fn runtime(device: &Device, program: &Program) -> Runtime {
     let mode = if std::env::var("TASKRING_MODE").is_ok() { Mode::Auto } else { Mode::Live };
-    Runtime::new(device, program, RuntimeOptions { mode, ..RuntimeOptions::default() }).expect("a runtime")
+    // On a busy machine a slice may not end for a long time, and what is dropped meanwhile is leaked.
+    let options = RuntimeOptions { mode, slice_timeout: LONG, ..RuntimeOptions::default() };
+    Runtime::new(device, program, options).expect("a runtime")
 }
 
 /// Runs tasks that write their numbers, and looks at what they wrote.

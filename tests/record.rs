@@ -47,7 +47,8 @@ fn bench(options: RuntimeOptions) -> Bench {
     // SAFETY: the engine's semaphore lives longer, and only its frames signal it.
     let frames = Arc::new(unsafe { Timeline::borrow(&device, engine.frames) });
     let mode = if std::env::var("TASKRING_MODE").is_ok() { Mode::Auto } else { Mode::Live };
-    let runtime = Runtime::new(&device, &lane_program(&OPS), RuntimeOptions { mode, ..options }).expect("a runtime");
+    let options = RuntimeOptions { mode, slice_timeout: LONG, ..options };
+    let runtime = Runtime::new(&device, &lane_program(&OPS), options).expect("a runtime");
     Bench { runtime, frames, device, engine }
 }
 
