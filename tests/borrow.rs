@@ -165,6 +165,19 @@ fn a_device_is_released_when_nothing_holds_it_and_not_before() {
     device.release().expect("nothing does");
 }
 
+#[test]
+fn what_is_left_behind_is_known_to_release_and_heard_by_the_engine() {
+    let mut engine = Plain::new(Enables::All);
+    let device = borrow(engine.lends()).expect("borrowed");
+    std::mem::forget(Timeline::new(&device, "left behind", 0).expect("a timeline"));
+    device.release().map(|()| "released").expect_err("the timeline was never dropped");
+    engine.expects_messages = true;
+    let messages = engine.messages.clone();
+    drop(engine);
+    let messages = messages.lock().unwrap();
+    assert!(messages.iter().any(|message| message.contains("left behind")), "{messages:?}");
+}
+
 struct Deaf;
 
 impl QueueLock for Deaf {

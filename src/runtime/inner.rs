@@ -332,8 +332,10 @@ impl Drop for Inner {
         let _span = tracing::info_span!("runtime.destroy").entered();
         let carries =
             self.shared.lock().courier.as_ref().is_some_and(|courier| courier.rest(Duration::ZERO) != Ok(true));
-        let running = carries
-            || self.driver.get_mut().unwrap_or_else(PoisonError::into_inner).as_ref().is_some_and(Driver::is_running);
+        // On a lost device nothing runs any more, and Vulkan lets what it used be destroyed.
+        let drives =
+            self.driver.get_mut().unwrap_or_else(PoisonError::into_inner).as_ref().is_some_and(Driver::is_running);
+        let running = self.device.check().is_ok() && (carries || drives);
         if running {
             // The device may still use all of it: better lost than freed under its hands.
             tracing::error!(carries, "a submission of the runtime still runs; its memory and pipeline are leaked");
