@@ -148,6 +148,34 @@ fn a_slice_sees_what_stands_before_it_and_what_stands_behind_sees_the_slice() {
 }
 
 #[test]
+fn two_frames_are_under_way_in_live_mode_and_one_in_boundary_mode() {
+    let bench = bench(record_only());
+    let live = bench.runtime.residency().is_live();
+    for round in 0..5 {
+        let tasks: Vec<_> = (0..300).map(|id| Task::new(NOTHING).id(id).item()).collect();
+        bench.runtime.submit_batch(&tasks).unwrap();
+        let (commands, value) = ([(); 3].map(|()| bench.engine.begin()), bench.engine.next_frame());
+        let record = |frame: usize, value| {
+            // SAFETY: they are submitted below, in this order and with these values.
+            unsafe { bench.runtime.record_slice(commands[frame], (&bench.frames, value), 5 * MS) }
+        };
+        assert_eq!(record(0, value), Ok(true), "round {round}");
+        assert!(record(1, value).is_err(), "the value is the first frame's");
+        assert_eq!(record(1, value + 1), Ok(live));
+        assert_eq!(record(2, value + 2), Ok(false), "there is no third place");
+        for commands in commands {
+            bench.engine.submit(commands);
+        }
+        bench.engine.rest();
+        bench.runtime.poll().unwrap();
+        bench.frames_until_done();
+    }
+    let mut ended = Vec::new();
+    while bench.runtime.completions(&mut ended, usize::MAX, Duration::ZERO).unwrap() > 0 {}
+    assert_eq!(ended.len(), 1500);
+}
+
+#[test]
 fn a_longer_budget_is_more_turns() {
     let bench = bench(record_only());
     bench.runtime.submit_batch(&[Task::new(SPIN).item(); 4]).unwrap();
