@@ -1,5 +1,7 @@
 //! The driving side: launches slices, sees them end, takes over what they report, recovers from those that were cut.
 
+mod frames;
+
 use std::collections::VecDeque;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
@@ -17,14 +19,15 @@ use super::timelines::Reached;
 use crate::abi::{self, SliceExit, SliceLaunch, SlotMeta, TaskWorkItem};
 use crate::error::BackendError;
 use crate::program::Op;
+use frames::Before;
 
 /// What a driving step found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) enum Step {
     /// A slice was launched or has ended.
     Progress,
-    /// A slice runs. Its end is this value of the progress timeline; before, another slice may be due to follow it at this time.
-    Running { value: u64, due: Option<Instant> },
+    /// A slice runs. It ends when the timeline reaches the value; before, another slice may be due to follow it at this time.
+    Running { end: Reached, due: Option<Instant> },
     /// Nothing runs and nothing would.
     Idle,
 }
@@ -81,12 +84,14 @@ impl Shared {
 struct Pending {
     slice: u32,
     place: usize,
-    /// What the progress timeline reaches with its end.
-    value: u64,
+    /// What is reached with its end: a value of the progress timeline, or of an engine's that it was recorded for.
+    end: Reached,
     /// When it can have begun at the earliest: when it was submitted, or the one before was last seen to run.
     since: Instant,
+    /// Of one that an engine submits.
+    recorded: Option<Before>,
     /// What it waited for, kept as long as it is pending.
-    _reached: Vec<Reached>,
+    reached: Vec<Reached>,
 }
 
 /// One thread at a time drives: whoever holds the lock around this. Locks [`Shared`] inside, never the other way round.
@@ -116,13 +121,14 @@ impl Driver {
     /// Takes over what has ended, and launches what is wanted. Waits for nothing.
     pub(super) fn step(&mut self, context: &Context<'_>) -> Result<Step, BackendError> {
         let ended = self.reap(context)?;
-        if self.pending.is_empty() && context.shared.lock().launches() || self.is_due(context)? {
+        let submits = !context.options.record_only;
+        if submits && (self.pending.is_empty() && context.shared.lock().launches() || self.is_due(context)?) {
             self.launch(context)?;
             return Ok(Step::Progress);
         }
         Ok(match self.pending.front() {
             _ if ended => Step::Progress,
-            Some(first) => Step::Running { value: first.value, due: self.due(context) },
+            Some(first) => Step::Running { end: first.end.clone(), due: self.due(context) },
             None => Step::Idle,
         })
     }
@@ -136,7 +142,7 @@ impl Driver {
                 state.relay(context.memory)?;
                 state.launches()
             };
-            if !launches {
+            if !launches || context.options.record_only {
                 return Ok(false);
             }
             self.launch(context)?;
@@ -149,7 +155,7 @@ impl Driver {
     pub(super) fn settle(&mut self, context: &Context<'_>, deadline: Instant) -> Result<(), BackendError> {
         while let Some(first) = self.pending.front() {
             let left = deadline.saturating_duration_since(Instant::now());
-            if !super::slices::wait(self.slices.progress(), first.value, context.spins, left)? {
+            if !super::slices::wait(&first.end, context.spins, left)? {
                 return Err(self.slices.late("the running slice to end", Duration::ZERO));
             }
             self.reap(context)?;
@@ -217,7 +223,11 @@ impl Driver {
     /// published until its end. A trace is the host's before the next slice writes it.
     fn due(&self, context: &Context<'_>) -> Option<Instant> {
         let alone = self.pending.len() == 1 && context.live && context.options.trace_capacity == 0 && !self.cut;
-        self.pending.front().filter(|_| alone).map(|first| first.since + self.pace.half_time())
+        // A recorded one may not be submitted yet, and would be overtaken.
+        self.pending
+            .front()
+            .filter(|first| alone && first.recorded.is_none())
+            .map(|first| first.since + self.pace.half_time())
     }
 
     fn is_due(&self, context: &Context<'_>) -> Result<bool, BackendError> {
@@ -230,12 +240,37 @@ impl Driver {
     }
 
     fn launch(&mut self, context: &Context<'_>) -> Result<(), BackendError> {
-        let Context { memory, options, shared, .. } = context;
-        let state = &mut *shared.lock();
+        let state = &mut *context.shared.lock();
+        let (slice, place) = self.prepare(context, state, self.pace.orders())?;
+        let since = Instant::now();
+        let reached = state.tables.timelines.take_reached();
+        let value = self.slices.launch(context.memory, place, self.workers, self.fresh, &reached)?;
+        state.progress_value = value;
+        let end = (self.slices.progress().clone(), value);
+        self.pend(state, Pending { slice, place, end, since, recorded: None, reached });
+        Ok(())
+    }
+
+    /// A slice is under way.
+    fn pend(&mut self, state: &mut State, pending: Pending) {
+        (state.wants_slice, state.slice_runs) = (false, true);
+        state.stats.slices += 1;
+        (self.last, self.fresh) = (pending.slice, false);
+        self.pending.push_back(pending);
+    }
+
+    /// Tells the next slice what it has to know. Its number and its place.
+    fn prepare(
+        &mut self,
+        context: &Context<'_>,
+        state: &mut State,
+        orders: Orders,
+    ) -> Result<(u32, usize), BackendError> {
+        let Context { memory, options, .. } = context;
         // 0 is no slice's number: it is what a cleared exit record says.
         let slice = self.last.wrapping_add(1).max(1);
         let place = self.pending.front().map_or(0, |first| (first.place + 1) % SLICES);
-        let Orders { timed, turn_budget, time_budget, linger } = self.pace.orders();
+        let Orders { timed, turn_budget, time_budget, linger } = orders;
         let launch = SliceLaunch {
             slice,
             previous: if self.fresh { 0 } else { self.last },
@@ -265,14 +300,7 @@ impl Driver {
             state.mailbox.ring(memory, abi::TR_BELL_STOP, 0)?;
         }
         host(&memory.launch)?.write_pod(record_offset(place), &launch)?;
-        let since = Instant::now();
-        let reached = state.tables.timelines.take_reached();
-        let value = self.slices.launch(memory, place, self.workers, self.fresh, &reached)?;
-        (state.wants_slice, state.slice_runs, state.progress_value) = (false, true, value);
-        state.stats.slices += 1;
-        self.pending.push_back(Pending { slice, place, value, since, _reached: reached });
-        (self.last, self.fresh) = (slice, false);
-        Ok(())
+        Ok((slice, place))
     }
 
     /// Takes over the slices that have ended, recovers if one of them was cut, and announces the ends of groups. True if there were any.
@@ -280,7 +308,7 @@ impl Driver {
         let mut any = false;
         while let Some(first) = self.pending.front() {
             let now = Instant::now();
-            if !self.slices.ended(first.value)? {
+            if !super::slices::ended(&first.end)? {
                 if let Some(next) = self.pending.get_mut(1) {
                     next.since = now;
                 }
@@ -320,7 +348,14 @@ impl Driver {
         let SliceExit { reasons, turns, ready, elapsed: units, .. } = exit;
         let took = ended.since.elapsed();
         tracing::trace!(slice = ended.slice, reasons, turns, ready, units, ?took, "slice ended");
-        self.pace.learn(units, took);
+        match ended.recorded {
+            None => self.pace.learn(units, took),
+            // The host's time has the engine's frames in it.
+            Some(_) => match self.slices.took(ended.place)? {
+                Some(took) => self.pace.learn_exactly(units, took),
+                None => self.pace.learn(units, took),
+            },
+        }
         let mut state = shared.lock();
         state.harvest(memory, &exit)?;
         state.harvest_trace(memory, exit.traced, options.trace_capacity)

@@ -9,6 +9,8 @@
 mod cancels;
 mod driver;
 mod epochs;
+mod frames;
+mod futures;
 mod groups;
 mod handle;
 mod inner;
@@ -23,10 +25,13 @@ mod record;
 mod recovery;
 mod slices;
 mod state;
+mod stopwatch;
 mod tables;
 mod task;
 mod timelines;
+mod wakers;
 
+pub use futures::Completions;
 pub use groups::Urgency;
 pub use handle::TaskHandle;
 #[doc(hidden)]
@@ -150,7 +155,7 @@ impl Runtime {
     /// What the device or the driver gives; [`BackendError::DeviceLost`] stays.
     pub fn poll(&self) -> Result<bool, BackendError> {
         self.0.with_state(|state, memory| state.listen(memory))?;
-        Ok(self.0.step()? == Some(Step::Progress))
+        Ok(matches!(self.0.step()?, Some(Step::Progress)))
     }
 
     /// Runs one slice to its end: the one that runs, or one that is wanted. False if there was nothing to run. For users who place the device's
@@ -319,6 +324,7 @@ impl Runtime {
                 state.count(ticket, outcome);
             }
             state.wants_slice = false;
+            state.journal.wakers.wake_all();
             inner.shared.changed.notify_all();
             drop(state);
             // The groups of those that did not end have ended with them.

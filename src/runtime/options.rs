@@ -53,6 +53,9 @@ pub struct RuntimeOptions {
     pub slice_timeout: Duration,
     /// Whether a submission launches a slice if none runs. Without it, only waits and [`Runtime::poll`](crate::Runtime::poll) do.
     pub launch_on_submit: bool,
+    /// Whether the runtime submits no slices by itself, so that those of [`Runtime::record_slice`](crate::Runtime::record_slice) are all that there
+    /// are. Waits wait for them. What copies slots for a snapshot, a stop or a recovery, and what announces ends, is submitted all the same.
+    pub record_only: bool,
     /// Makes each worker that runs a task in this turn (1 is the first) or a later one of the first slice behave as if the driver had cut it
     /// there. For tests of recovery.
     pub cut_turn: Option<u32>,
@@ -95,6 +98,7 @@ impl Default for RuntimeOptions {
             trace_capacity: 0,
             slice_timeout: Duration::from_secs(20),
             launch_on_submit: true,
+            record_only: false,
             cut_turn: None,
             missed_bells: 0,
             missed_signals: 0,

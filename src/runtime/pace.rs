@@ -12,6 +12,8 @@ const FEW_TURNS: u32 = 512;
 const MANY_TURNS: u32 = 1 << 24;
 /// Slices shorter than this tell nothing: launching them takes a good part of it.
 const TELLING: Duration = Duration::from_micros(500);
+/// The same where timestamps tell, to which beginning and leaving still belong.
+const TELLING_EXACTLY: Duration = Duration::from_micros(50);
 /// How much longer than the one before a slice may be planned where it is counted in turns: the next turns may be slower ones.
 const GROWTH: f64 = 2.0;
 /// Largest number of units: the kernel compares differences as signed numbers.
@@ -71,25 +73,44 @@ impl Pace {
     }
 
     pub(super) fn orders(&self) -> Orders {
+        self.orders_for(self.slice_time, self.linger)
+    }
+
+    /// For a slice in somebody else's frame: it does not linger there.
+    pub(super) fn recorded(&self, budget: Duration) -> Orders {
+        self.orders_for(budget, Duration::ZERO)
+    }
+
+    fn orders_for(&self, time: Duration, linger: Duration) -> Orders {
         let (timed, turn_limit) = (self.timed, self.turn_limit);
+        let lingers = self.live && !linger.is_zero();
         let Some(rate) = self.rate else {
             return Orders {
                 timed,
                 turn_budget: turn_limit.min(self.trial_turns),
                 time_budget: MOST_UNITS as u32,
-                linger: if self.live { MOST_UNITS as u32 } else { 0 },
+                linger: if lingers { MOST_UNITS as u32 } else { 0 },
             };
         };
         let units = |time: Duration| (time.as_secs_f64() * rate).clamp(1.0, MOST_UNITS) as u32;
         // Nothing comes to a slice in boundary mode.
-        let linger = if self.live { units(self.linger) } else { 0 };
-        Orders { timed, turn_budget: turn_limit, time_budget: units(self.slice_time), linger }
+        let linger = if lingers { units(linger) } else { 0 };
+        Orders { timed, turn_budget: turn_limit, time_budget: units(time), linger }
     }
 
-    /// A slice counted so many units in at most this time.
+    /// A slice counted so many units in at most this time, as the host saw it.
     pub(super) fn learn(&mut self, units: u32, took: Duration) {
+        self.learn_from(units, took, TELLING);
+    }
+
+    /// A slice counted so many units in this time, as the device saw it.
+    pub(super) fn learn_exactly(&mut self, units: u32, took: Duration) {
+        self.learn_from(units, took, TELLING_EXACTLY);
+    }
+
+    fn learn_from(&mut self, units: u32, took: Duration, telling: Duration) {
         let seen = f64::from(units) / took.as_secs_f64().max(1e-9);
-        let tells = took >= TELLING && units > 0;
+        let tells = took >= telling && units > 0;
         self.rate = match self.rate {
             None if tells => Some(seen),
             None => {
@@ -150,6 +171,16 @@ mod tests {
         assert_eq!(pace.orders().time_budget, 2000);
         pace.learn(1_000_000, MS);
         assert_eq!(pace.orders().time_budget, 4000);
+    }
+
+    #[test]
+    fn a_recorded_slice_has_its_own_budget_and_does_not_linger() {
+        let mut pace = live(true);
+        assert_eq!((pace.recorded(2 * MS).linger, pace.recorded(2 * MS).turn_budget), (0, 512));
+        pace.learn_exactly(100, MS / 10);
+        let Orders { time_budget, linger, turn_budget, .. } = pace.recorded(2 * MS);
+        assert_eq!((time_budget, linger, turn_budget), (2000, 0, 1 << 24), "a tenth of a millisecond tells");
+        assert_eq!(pace.orders().linger, 1000, "the others do");
     }
 
     #[test]

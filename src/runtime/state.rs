@@ -156,7 +156,8 @@ impl State {
 
     /// Whether a thread that drives has to look often while slices run, and not only at their ends.
     pub(super) fn is_watched(&self) -> bool {
-        self.mailbox.live() && (self.tables.timelines.has_relayed() || !self.journal.groups.is_empty())
+        let awaited = !self.journal.groups.is_empty() || !self.journal.wakers.is_empty();
+        self.mailbox.live() && (awaited || self.tables.timelines.has_relayed())
     }
 
     /// Makes a timeline, with the semaphore that its epochs come from if there is one.
