@@ -8,6 +8,8 @@
 
 #[doc(hidden)]
 pub mod abi;
+#[cfg(feature = "self-substrate-adapters")]
+pub mod convergence;
 pub mod device;
 mod error;
 #[doc(hidden)]
@@ -29,6 +31,8 @@ pub use abi::{
     TASK_STATE_RUNNING, TASK_STATE_YIELDED, TaskPriority, TaskState, TaskWorkItem, TimelineId,
 };
 pub use ash::{self, vk};
+#[cfg(feature = "self-substrate-adapters")]
+pub use convergence::{Convergence, ConvergenceEnd, ConvergenceProgram, PreparedConvergence};
 pub use device::{
     Buffer, BufferDesc, Device, DeviceOptions, DeviceSelector, Mapped, MemoryKind, PipelineDesc, Residency, SelfTest,
     Timeline,
