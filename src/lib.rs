@@ -14,7 +14,7 @@ pub mod device;
 mod error;
 #[doc(hidden)]
 pub mod model;
-mod policy;
+pub mod policy;
 pub mod program;
 mod runtime;
 mod telemetry;
@@ -39,7 +39,7 @@ pub use device::{
 };
 pub use error::{BackendError, Rejection, TaskAction, TaskProblem};
 pub use gpu_allocator;
-pub use policy::MegakernelLaunchRequest;
+pub use policy::{Launch, LaunchDecision, LaunchFacts, LaunchPolicy, MegakernelLaunchRequest};
 pub use program::{Op, Program, Width};
 #[cfg(feature = "shaderc")]
 pub use program::{OpSource, ProgramBuilder};

@@ -16,6 +16,7 @@ use super::state::State;
 use super::timelines::Reached;
 use crate::abi::{self, SliceExit, SliceLaunch, SlotMeta, TaskWorkItem};
 use crate::error::BackendError;
+use crate::policy::{self, Launch, LaunchDecision, LaunchFacts, LaunchPins, MegakernelLaunchRequest};
 use crate::program::Op;
 
 /// What a driving step found.
@@ -85,6 +86,8 @@ struct Pending {
     value: u64,
     /// When it can have begun at the earliest: when it was submitted, or the one before was last seen to run.
     since: Instant,
+    /// How long after its beginning it should have a successor: half the time that it may last.
+    half_time: Duration,
     /// What it waited for, kept as long as it is pending.
     _reached: Vec<Reached>,
 }
@@ -100,17 +103,21 @@ pub(super) struct Driver {
     fresh: bool,
     /// Whether a slice was cut. Those that were submitted after it end at once; then its tasks are recovered.
     cut: bool,
-    workers: u32,
     lanes: u32,
+    shards: u32,
+    /// What the policy is told, but for what changes.
+    facts: LaunchFacts,
+    pins: LaunchPins,
     pace: Pace,
     cut_turn: Option<u32>,
 }
 
 impl Driver {
-    pub(super) fn new(slices: Slices, pace: Pace, options: &RuntimeOptions, workers: u32, lanes: u32) -> Self {
-        let cut_turn = options.cut_turn;
+    pub(super) fn new(slices: Slices, pace: Pace, options: &RuntimeOptions, facts: LaunchFacts, lanes: u32) -> Self {
+        let (cut_turn, pins) = (options.cut_turn, options.pins());
+        let shards = options.shards_for(facts.most_workers);
         let pending = VecDeque::with_capacity(SLICES);
-        Self { slices, pending, last: 0, fresh: true, cut: false, workers, lanes, pace, cut_turn }
+        Self { slices, pending, last: 0, fresh: true, cut: false, lanes, shards, facts, pins, pace, cut_turn }
     }
 
     /// Takes over what has ended, and launches what is wanted. Waits for nothing.
@@ -217,7 +224,7 @@ impl Driver {
     /// published until its end. A trace is the host's before the next slice writes it.
     fn due(&self, context: &Context<'_>) -> Option<Instant> {
         let alone = self.pending.len() == 1 && context.live && context.options.trace_capacity == 0 && !self.cut;
-        self.pending.front().filter(|_| alone).map(|first| first.since + self.pace.half_time())
+        self.pending.front().filter(|_| alone).map(|first| first.since + first.half_time)
     }
 
     fn is_due(&self, context: &Context<'_>) -> Result<bool, BackendError> {
@@ -229,29 +236,61 @@ impl Driver {
         Ok(!state.stopped && state.journal.in_flight() > 0)
     }
 
+    /// How the next slice is to be launched.
+    fn decide(&self, context: &Context<'_>) -> Result<Launch, BackendError> {
+        let (snapshot, room) = {
+            let mut state = context.shared.lock();
+            (state.seen(), state.journal.room())
+        };
+        let request = snapshot.try_apply_to_launch_request(MegakernelLaunchRequest::default())?;
+        let room = u32::try_from(room).unwrap_or(u32::MAX);
+        let facts = LaunchFacts { room, waiting: snapshot.paused_count, ..self.facts };
+        // Without the lock: it may be the caller's code.
+        let said = match &context.options.policy {
+            Some(policy) => policy.decide(&request, &facts),
+            None => policy::recommend(&request, &facts),
+        };
+        Ok(Launch { snapshot, request, facts, decision: said.settled(&self.pins, &facts) })
+    }
+
     fn launch(&mut self, context: &Context<'_>) -> Result<(), BackendError> {
+        let launch = self.decide(context)?;
+        let LaunchDecision { workers, slice_time, linger, aging_ticks } = launch.decision;
         let Context { memory, options, shared, .. } = context;
         let state = &mut *shared.lock();
         // 0 is no slice's number: it is what a cleared exit record says.
         let slice = self.last.wrapping_add(1).max(1);
         let place = self.pending.front().map_or(0, |first| (first.place + 1) % SLICES);
-        let Orders { timed, turn_budget, time_budget, linger } = self.pace.orders();
-        let launch = SliceLaunch {
+        tracing::debug!(
+            slice,
+            workers = workers.value,
+            workers_because = workers.reason,
+            slice_time = ?slice_time.value,
+            slice_time_because = slice_time.reason,
+            linger = ?linger.value,
+            linger_because = linger.reason,
+            aging_ticks = aging_ticks.value,
+            aging_ticks_because = aging_ticks.reason,
+            snapshot = ?launch.snapshot,
+            "decided how to launch"
+        );
+        let Orders { timed, turn_budget, time_budget, linger } = self.pace.orders(slice_time.value, linger.value);
+        let orders = SliceLaunch {
             slice,
             previous: if self.fresh { 0 } else { self.last },
-            workers: self.workers,
+            workers: workers.value,
             turn_budget,
             time_budget,
             linger,
             timed: timed.into(),
-            aging_ticks: options.aging_ticks,
+            aging_ticks: aging_ticks.value,
             tenants: state.tables.tenants(),
             buffers: state.tables.buffers(),
-            batch: options.batch.unwrap_or(self.lanes).min(self.lanes),
+            batch: self.facts.batch,
             cut_turn: self.cut_turn.take().unwrap_or(0),
             two: 2,
             trace_capacity: options.trace_capacity,
-            shards: options.shards_for(self.workers),
+            shards: self.shards,
             follows: u32::from(!self.pending.is_empty()),
             counts: options.counts.into(),
             ..SliceLaunch::default()
@@ -264,13 +303,15 @@ impl Driver {
             // Whom it was meant for has ended, and numbers wrap.
             state.mailbox.ring(memory, abi::TR_BELL_STOP, 0)?;
         }
-        host(&memory.launch)?.write_pod(record_offset(place), &launch)?;
+        host(&memory.launch)?.write_pod(record_offset(place), &orders)?;
         let since = Instant::now();
         let reached = state.tables.timelines.take_reached();
-        let value = self.slices.launch(memory, place, self.workers, self.fresh, &reached)?;
+        let value = self.slices.launch(memory, place, workers.value, self.fresh, &reached)?;
         (state.wants_slice, state.slice_runs, state.progress_value) = (false, true, value);
         state.stats.slices += 1;
-        self.pending.push_back(Pending { slice, place, value, since, _reached: reached });
+        state.last_launch = Some(launch);
+        let half_time = slice_time.value.min(Duration::from_secs(1)) / 2;
+        self.pending.push_back(Pending { slice, place, value, since, half_time, _reached: reached });
         (self.last, self.fresh) = (slice, false);
         Ok(())
     }
