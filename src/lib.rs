@@ -43,6 +43,8 @@ pub use policy::{Launch, LaunchDecision, LaunchFacts, LaunchPolicy, MegakernelLa
 pub use program::{Op, Program, Width};
 #[cfg(feature = "shaderc")]
 pub use program::{OpSource, ProgramBuilder};
+#[cfg(feature = "self-substrate-adapters")]
+pub use runtime::PartitionTrend;
 #[doc(hidden)]
 pub use runtime::Push;
 pub use runtime::{

@@ -187,3 +187,55 @@ fn each_decision_and_its_reason_is_an_event() {
         assert!(event.contains(reason), "{reason}: {event}");
     }
 }
+
+#[test]
+fn a_snapshot_counts_the_wait_that_a_ready_task_is_in() {
+    let device = device();
+    // One claim a turn, and one turn a slice.
+    let options = RuntimeOptions { workers: Some(1), batch: Some(1), turn_budget: Some(1), ..options() };
+    let runtime = device.runtime(&lane_program(&OPS), options);
+    runtime.submit_batch(&[Task::new(NOTHING).item(); 40]).unwrap();
+    let ages = (0..12).map(|_| {
+        runtime.run_slice(LONG).unwrap();
+        runtime.snapshot(LONG).unwrap().max_priority_age
+    });
+    let ages: Vec<u32> = ages.collect();
+    // Tasks are admitted faster than they run, so whoever is first in the ring has been there for ever longer.
+    assert!(ages.is_sorted() && ages[0] < ages[11], "{ages:?}");
+}
+
+#[cfg(feature = "self-substrate-adapters")]
+#[test]
+fn trends_follow_the_partitions_smoothly_and_the_policy_hears_of_them() {
+    let device = device();
+    let options = RuntimeOptions { workers: Some(1), turn_budget: Some(1), capacity: 1024, ..options() };
+    let runtime = device.runtime(&lane_program(&OPS), options);
+    let none = [PartitionTrend::default(); 5];
+    assert_eq!(runtime.partition_trends(LONG), Ok(none));
+    let low = Task::new(NOTHING).priority(TaskPriority::Low).item();
+    assert_eq!(runtime.submit_batch(&[low; 1000]).unwrap().count(), 1000);
+    let depths: Vec<u32> = (0..16).map(|_| runtime.partition_trends(LONG).unwrap()[3].depth).collect();
+    // The same smoothing, here.
+    let mut window = [0u32; 16];
+    let expected: Vec<u32> = (0..16)
+        .map(|_| {
+            window.rotate_left(1);
+            window[15] = 1000;
+            let mut smooth = window;
+            for _ in 0..8 {
+                let at = |index: usize| smooth[index.min(15)];
+                let next = std::array::from_fn(|i| (at(i.saturating_sub(1)) + 2 * at(i) + at(i + 1) + 2) / 4);
+                smooth = next;
+            }
+            smooth[15]
+        })
+        .collect();
+    assert_eq!(depths, expected);
+    assert!(depths[0] < 700 && depths[15] > 950, "{depths:?}");
+    let others = runtime.partition_trends(LONG).unwrap();
+    assert_eq!([0, 1, 2, 4].map(|partition: usize| others[partition].depth), [0; 4]);
+
+    runtime.run_slice(LONG).unwrap();
+    assert_eq!(runtime.last_launch().unwrap().facts.usual_depth, others[3].depth);
+    runtime.stop(LONG).unwrap();
+}

@@ -31,6 +31,10 @@ pub struct LaunchFacts {
     pub room: u32,
     /// Tasks that wait for epochs.
     pub waiting: u32,
+    /// Tasks that are usually ready, by `Runtime::partition_trends` (feature `self-substrate-adapters`); 0 if nobody has asked for those.
+    pub usual_depth: u32,
+    /// The largest age that one of them usually has, from there too.
+    pub usual_age: u32,
     /// Whether a running slice hears the host.
     pub live: bool,
     /// The longest that a slice should last. A policy may say less.

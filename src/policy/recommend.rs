@@ -16,9 +16,10 @@ const SOONER: u32 = 4;
 
 /// Recommends how to launch a slice.
 ///
-/// **Workers**: the usual grid, and one worker for each batch where there are more batches than that: on an H100, 65,536 tasks do 246, 315, 742 and
-/// 1,079 million turns a second with 256 workers, 1,024, 1,024 with more shards, and 2,048. Never fewer: a round trip takes the same with 1, 32 or
-/// 256 workers there, and who left early could not come back for a burst.
+/// **Workers**: the usual grid, and one worker for each batch where there are more batches than that. On an H100 (docs/MEASUREMENTS.md, boundary mode)
+/// 65,536 tasks of lane-wide ops, which are 2,048 batches, do 246 million turns a second with 256 workers and 16 shards, 742 with 1,024 and 64, and 1,079
+/// with 2,048 and 128. Never fewer than the usual grid: a round trip takes the same with 32 or 256 workers there, and who left early could not come
+/// back for a burst. Tasks that are usually ready count as ready.
 ///
 /// **Slice time**: all that is allowed if the grid is the largest, or if the tasks feed themselves, by coming back again and again. Short if more tasks
 /// could make a larger grid worth while, and in boundary mode if there is little room, since what has ended makes room only when the slice
@@ -26,16 +27,16 @@ const SOONER: u32 = 4;
 ///
 /// **Linger**: all that is allowed, and nothing if there is no task that could become ready.
 ///
-/// **Age**: all that is allowed, and a quarter if a task has waited longer than the bound in all its waits together.
+/// **Age**: all that is allowed, and a quarter if a task has waited longer than the bound in all its waits together, or usually one has.
 #[must_use]
 pub fn recommend(request: &MegakernelLaunchRequest, facts: &LaunchFacts) -> LaunchDecision {
-    let batches = request.queue_len.div_ceil(facts.batch.max(1));
+    let batches = request.queue_len.max(facts.usual_depth).div_ceil(facts.batch.max(1));
     let workers = if facts.usual_workers >= facts.most_workers {
         Decided::new(facts.most_workers, "the device holds no more")
     } else if batches >= facts.most_workers {
         Decided::new(facts.most_workers, "more work than the device holds at once")
     } else if batches > facts.usual_workers {
-        Decided::new(batches, "one for each batch that is ready")
+        Decided::new(batches, "one for each batch that is ready, or usually is")
     } else {
         Decided::new(facts.usual_workers, "the usual grid")
     };
@@ -55,7 +56,7 @@ pub fn recommend(request: &MegakernelLaunchRequest, facts: &LaunchFacts) -> Laun
     } else {
         Decided::new(facts.linger, "more may come")
     };
-    let aging_ticks = if request.max_priority_age > facts.age_bound() {
+    let aging_ticks = if request.max_priority_age.max(facts.usual_age) > facts.age_bound() {
         Decided::new((facts.aging_ticks / SOONER).max(1), "a task has waited longer than the bound")
     } else {
         Decided::new(facts.aging_ticks, "no task has waited long")
@@ -79,6 +80,8 @@ mod tests {
         capacity: 1 << 16,
         room: 1 << 15,
         waiting: 0,
+        usual_depth: 0,
+        usual_age: 0,
         live: true,
         slice_time: Duration::from_millis(100),
         linger: Duration::from_micros(500),
@@ -151,6 +154,14 @@ mod tests {
         let least = LaunchFacts { aging_ticks: 1, ..FACTS };
         let old = MegakernelLaunchRequest { max_priority_age: u32::MAX, ..queue(1) };
         assert_eq!(recommend(&old, &least).aging_ticks.value, 1);
+    }
+
+    #[test]
+    fn what_is_usual_counts_between_bursts_too() {
+        let usual = LaunchFacts { usual_depth: 500 * 32, usual_age: u32::MAX, ..FACTS };
+        let decision = recommend(&queue(1), &usual);
+        assert_eq!((decision.workers.value, decision.aging_ticks.value), (500, 1024));
+        assert_eq!(recommend(&queue(600 * 32), &usual).workers.value, 600);
     }
 
     #[test]

@@ -238,13 +238,13 @@ impl Driver {
 
     /// How the next slice is to be launched.
     fn decide(&self, context: &Context<'_>) -> Result<Launch, BackendError> {
-        let (snapshot, room) = {
+        let (snapshot, room, (usual_depth, usual_age)) = {
             let mut state = context.shared.lock();
-            (state.seen(), state.journal.room())
+            (state.seen(), state.journal.room(), state.usual)
         };
         let request = snapshot.try_apply_to_launch_request(MegakernelLaunchRequest::default())?;
         let room = u32::try_from(room).unwrap_or(u32::MAX);
-        let facts = LaunchFacts { room, waiting: snapshot.paused_count, ..self.facts };
+        let facts = LaunchFacts { room, waiting: snapshot.paused_count, usual_depth, usual_age, ..self.facts };
         // Without the lock: it may be the caller's code.
         let said = match &context.options.policy {
             Some(policy) => policy.decide(&request, &facts),

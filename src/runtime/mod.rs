@@ -14,6 +14,7 @@ mod handle;
 mod inner;
 mod journal;
 mod keeper;
+mod look;
 mod mailbox;
 mod memory;
 mod mode;
@@ -26,6 +27,8 @@ mod state;
 mod tables;
 mod task;
 mod timelines;
+#[cfg(feature = "self-substrate-adapters")]
+mod trends;
 
 pub use groups::Urgency;
 pub use handle::TaskHandle;
@@ -34,6 +37,8 @@ pub use memory::Push;
 pub use options::{Mode, RuntimeOptions};
 pub use task::{Accepted, BufferHandle, Completion, Outcome, RuntimeStats, StopReport, SubmissionId, Task};
 pub use timelines::{Carrier, Signaller};
+#[cfg(feature = "self-substrate-adapters")]
+pub use trends::PartitionTrend;
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
@@ -90,6 +95,8 @@ impl Runtime {
             residency,
             progress,
             alarm: Alarm::new(device)?,
+            #[cfg(feature = "self-substrate-adapters")]
+            trends: Mutex::default(),
         };
         Ok(Self(Arc::new(Kept::new(inner)?)))
     }
@@ -269,20 +276,13 @@ impl Runtime {
         })
     }
 
-    /// What the tasks are doing: waits for the running slice and looks at every slot.
+    /// What the tasks are doing: waits for the running slice and looks at every slot. The age of a task that is ready includes the wait that it is
+    /// in.
     ///
     /// # Errors
     /// [`BackendError::Timeout`]; what the device gives.
     pub fn snapshot(&self, timeout: Duration) -> Result<TaskQueueSnapshot, BackendError> {
-        self.0.settled(timeout, |inner, driver, left| {
-            let (slots, metas) = driver.inspect(inner.memory()?, left)?;
-            let state = inner.shared.lock();
-            let unfinished = state.journal.unfinished().into_iter();
-            let unfinished =
-                unfinished.map(|(ticket, _, item)| recovery::in_slot(ticket, &slots, &metas).unwrap_or(item));
-            let tasks: Vec<TaskWorkItem> = unfinished.chain(state.journal.faulted_untaken()).collect();
-            TaskQueueSnapshot::from_tasks(&tasks)
-        })
+        self.0.settled(timeout, |inner, driver, left| TaskQueueSnapshot::from_tasks(&look::tasks(inner, driver, left)?))
     }
 
     /// The tasks that have not ended, in the order of submission, as the host knows them: as they were submitted, or as the last recovery found

@@ -181,6 +181,8 @@ impl RuntimeOptions {
             capacity: self.capacity,
             room: self.capacity,
             waiting: 0,
+            usual_depth: 0,
+            usual_age: 0,
             live: residency.is_live(),
             slice_time: self.slice_time.unwrap_or(SLICE_TIME),
             linger: self.linger.unwrap_or(LINGER),

@@ -40,13 +40,16 @@ pub(super) struct State {
     /// The device's counters as of the last slice; they wrap, and start anew after a recovery.
     pauses: u32,
     resumes: u32,
-    /// Pushes into rings, counted in the same way.
+    /// Pushes into rings and claims from them, counted in the same way.
     pushed: u32,
+    tick: u32,
     /// Tasks that came back to the rings in the last slice, at least.
     came_back: u32,
     /// The largest age of a task that has ended since the last launch.
     oldest: u32,
     pub(super) last_launch: Option<Launch>,
+    /// What partitions hold together and how old that is, smoothed, as of the last time that somebody looked.
+    pub(super) usual: (u32, u32),
     pub(super) stopped: bool,
     /// The first error of a driving thread that leaves the runtime unusable: every later call says it too.
     pub(super) broken: Option<BackendError>,
@@ -71,9 +74,11 @@ impl State {
             pauses: 0,
             resumes: 0,
             pushed: 0,
+            tick: 0,
             came_back: 0,
             oldest: 0,
             last_launch: None,
+            usual: (0, 0),
             stopped: false,
             broken: None,
         }
@@ -95,6 +100,11 @@ impl State {
         let settled = !self.slice_runs && !self.wants_slice && self.admitted == self.mailbox.published();
         let hopeless = settled && left > 0 && self.waiting == left && !self.tables.timelines.has_foreign();
         hopeless.then_some(left)
+    }
+
+    /// The tick at which the last slice ended.
+    pub(super) fn tick(&self) -> u32 {
+        self.tick
     }
 
     /// The tasks as the host knows them for a launch, without asking the device; `Runtime::last_launch` says how far this may be from the truth.
@@ -260,7 +270,7 @@ impl State {
         let came = pushed.wrapping_sub(self.pushed);
         let new = exit.admitted.wrapping_sub(self.admitted).wrapping_add(exit.resumes.wrapping_sub(self.resumes));
         self.came_back = came.saturating_sub(new);
-        self.pushed = pushed;
+        (self.pushed, self.tick) = (pushed, exit.tick);
         self.admitted = exit.admitted;
         self.mailbox.admitted(memory, exit.admitted);
         self.waiting = exit.waiting;
@@ -308,7 +318,7 @@ impl State {
     pub(super) fn start_anew(&mut self, memory: &Memory) -> Result<(), BackendError> {
         (self.admitted, self.consumed) = (0, 0);
         (self.pauses, self.resumes, self.waiting) = (0, 0, 0);
-        (self.pushed, self.came_back) = (0, 0);
+        (self.pushed, self.tick, self.came_back) = (0, 0, 0);
         self.mailbox.start_anew(memory)?;
         // A record of the former life would pass for one of this life's first lap.
         host(&memory.completions)?.write(0, &vec![0; memory.completions.bytes() as usize])
