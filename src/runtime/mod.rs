@@ -303,7 +303,7 @@ impl Runtime {
     /// slice that has ended. `ready_count` is every other task that has not ended, so it counts those that run or have paused since, and those that
     /// have ended in boundary mode while a slice ran; which of them yielded or changed their priority, the host does not know. `total_requeues` is how
     /// often tasks came back in that last slice, at least. `max_priority_age` is the largest age with which a task has ended since the launch
-    /// before. [`Runtime::snapshot`] gives the consistent numbers.
+    /// before, and 0 without [`RuntimeOptions::counts`]. [`Runtime::snapshot`] gives the consistent numbers.
     pub fn last_launch(&self) -> Option<Launch> {
         self.0.shared.lock().last_launch
     }

@@ -264,8 +264,8 @@ impl State {
             self.consumed = self.consumed.wrapping_add(1);
         }
         self.tables.timelines.heard(exit.heard);
-        // What was pushed and neither admitted nor resumed has yielded or changed its priority. Not all that is admitted is pushed, so there may
-        // have been more.
+        // What was pushed and neither admitted nor resumed has yielded or changed its priority. Not all that is admitted or resumed is pushed, so
+        // there may have been more.
         let pushed = exit.tick.wrapping_add(exit.ready);
         let came = pushed.wrapping_sub(self.pushed);
         let new = exit.admitted.wrapping_sub(self.admitted).wrapping_add(exit.resumes.wrapping_sub(self.resumes));
