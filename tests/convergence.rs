@@ -251,3 +251,22 @@ fn a_run_that_timed_out_is_waited_for_by_the_next() {
     let after: Vec<u32> = start.iter().map(|word| word.wrapping_add(120)).collect();
     assert_eq!(told(prepared.run(&start, LONG).unwrap()), (ConvergenceEnd::LimitReached, 120, after));
 }
+
+#[test]
+fn a_loop_that_the_driver_cuts_is_an_error_and_no_wrong_answer() {
+    let device = device();
+    // More turns than Mesa 22.3 lets an invocation take.
+    let body = "uint x = current[index];\nfor (uint i = 0u; i < 70000u; ++i) x = x * 1664525u + 1013904223u;\nnext[index] = x;";
+    let stepped = |word: u32| (0..70_000).fold(word, |x: u32, _| x.wrapping_mul(1_664_525).wrapping_add(1_013_904_223));
+    for count in [3, ONE_WORKGROUP + 1] {
+        let start = some_words(count);
+        match build(body, count, 1).unwrap().run(&device.device, &start, LONG) {
+            Ok(right) => {
+                assert!(!device.device.facts().driver_info.contains("Mesa 22."), "it cuts");
+                assert!((0..3).all(|index| right.words[index] == stepped(start[index])), "{count} words");
+            }
+            Err(BackendError::Protocol { what }) => assert!(what.contains("ended a loop"), "{what}"),
+            Err(other) => panic!("{other}"),
+        }
+    }
+}
