@@ -226,6 +226,21 @@ pub enum BackendError {
         reason: String,
     },
 
+    /// A transfer body did not compile.
+    #[error("the transfer body{}: {message}", .line.map(|l| format!(", line {l}")).unwrap_or_default())]
+    TransferCompile {
+        /// Line in the body, 1-based, where the compiler named one.
+        line: Option<u32>,
+        /// The compiler's words.
+        message: String,
+    },
+    /// A state convergence program cannot be built as asked.
+    #[error("bad transfer: {reason}")]
+    BadTransfer {
+        /// What is wrong.
+        reason: String,
+    },
+
     /// An item of a submission is wrong in a way that the host can see; nothing of the batch was published.
     #[error("task {index} of the batch is refused: {problem}; nothing was published")]
     Refused {

@@ -9,11 +9,13 @@
 
 #[doc(hidden)]
 pub mod abi;
+#[cfg(feature = "self-substrate-adapters")]
+pub mod convergence;
 pub mod device;
 mod error;
 #[doc(hidden)]
 pub mod model;
-mod policy;
+pub mod policy;
 pub mod program;
 mod runtime;
 mod telemetry;
@@ -30,16 +32,20 @@ pub use abi::{
     TASK_STATE_RUNNING, TASK_STATE_YIELDED, TaskPriority, TaskState, TaskWorkItem, TimelineId,
 };
 pub use ash::{self, vk};
+#[cfg(feature = "self-substrate-adapters")]
+pub use convergence::{Convergence, ConvergenceEnd, ConvergenceProgram, PreparedConvergence};
 pub use device::{
     Buffer, BufferDesc, Device, DeviceOptions, DeviceSelector, EngineDevice, EngineQueue, Mapped, MemoryKind,
     PipelineDesc, QueueLock, Requirements, Residency, SelfTest, Timeline,
 };
 pub use error::{BackendError, Rejection, TaskAction, TaskProblem};
 pub use gpu_allocator;
-pub use policy::MegakernelLaunchRequest;
+pub use policy::{Launch, LaunchDecision, LaunchFacts, LaunchPolicy, MegakernelLaunchRequest};
 pub use program::{Op, Program, Width};
 #[cfg(feature = "shaderc")]
 pub use program::{OpSource, ProgramBuilder};
+#[cfg(feature = "self-substrate-adapters")]
+pub use runtime::PartitionTrend;
 #[doc(hidden)]
 pub use runtime::Push;
 pub use runtime::{

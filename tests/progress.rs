@@ -109,7 +109,7 @@ fn an_engines_submission_that_waits_for_our_progress_sees_what_tasks_wrote() {
 fn endless(live: bool) -> RuntimeOptions {
     let turn_budget = live.then_some(1 << 30);
     let slice_time = if live { Duration::MAX } else { Duration::from_millis(10) };
-    RuntimeOptions { slice_time, turn_budget, ..RuntimeOptions::default() }
+    RuntimeOptions { slice_time: Some(slice_time), turn_budget, ..RuntimeOptions::default() }
 }
 
 #[test]

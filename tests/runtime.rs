@@ -134,12 +134,12 @@ fn an_idle_task_under_endless_critical_load_runs_within_the_stated_bound() {
             workers: Some(workers),
             shards: Some(shards),
             batch,
-            aging_ticks: 50,
+            aging_ticks: Some(50),
             turn_budget: Some(64),
             launch_on_submit: false,
             ..small()
         };
-        let (capacity, aging) = (options.capacity, options.aging_ticks);
+        let (capacity, aging) = (options.capacity, 50);
         let runtime = device.runtime(&lane_program(&OPS), options);
         let spinners = vec![Task::new(SPIN).priority(TaskPriority::Critical).item(); 40];
         assert_eq!(runtime.submit_batch(&spinners).unwrap().count(), 40);

@@ -195,6 +195,7 @@ unsafe fn read_newer_facts(
         size_control: size_control.subgroup_size_control != vk::FALSE,
         full_subgroups: size_control.compute_full_subgroups != vk::FALSE,
         required_size_stages: sizes.required_subgroup_size_stages,
+        max_workgroup_subgroups: sizes.max_compute_workgroup_subgroups,
     };
     facts.features = FeatureFacts {
         vulkan_memory_model: memory_model.vulkan_memory_model != vk::FALSE,

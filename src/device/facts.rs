@@ -72,6 +72,8 @@ pub struct SubgroupFacts {
     pub full_subgroups: bool,
     /// Shader stages in which a pipeline may require a size.
     pub required_size_stages: vk::ShaderStageFlags,
+    /// Subgroups of one workgroup of a pipeline that requires a size; 0 where none may.
+    pub max_workgroup_subgroups: u32,
 }
 
 /// Device features.

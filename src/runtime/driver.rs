@@ -18,6 +18,7 @@ use super::state::State;
 use super::timelines::Reached;
 use crate::abi::{self, SliceExit, SliceLaunch, SlotMeta, TaskWorkItem};
 use crate::error::BackendError;
+use crate::policy::{self, Launch, LaunchDecision, LaunchFacts, LaunchPins, MegakernelLaunchRequest};
 use crate::program::Op;
 use frames::Before;
 
@@ -88,6 +89,8 @@ struct Pending {
     end: Reached,
     /// When it can have begun at the earliest: when it was submitted, or the one before was last seen to run.
     since: Instant,
+    /// How long after its beginning it should have a successor.
+    half_time: Duration,
     /// Of one that an engine submits.
     recorded: Option<Before>,
     /// What it waited for, kept as long as it is pending.
@@ -105,17 +108,21 @@ pub(super) struct Driver {
     fresh: bool,
     /// Whether a slice was cut. Those that were submitted after it end at once; then its tasks are recovered.
     cut: bool,
-    workers: u32,
     lanes: u32,
+    shards: u32,
+    /// What the policy is told, but for what changes.
+    facts: LaunchFacts,
+    pins: LaunchPins,
     pace: Pace,
     cut_turn: Option<u32>,
 }
 
 impl Driver {
-    pub(super) fn new(slices: Slices, pace: Pace, options: &RuntimeOptions, workers: u32, lanes: u32) -> Self {
-        let cut_turn = options.cut_turn;
+    pub(super) fn new(slices: Slices, pace: Pace, options: &RuntimeOptions, facts: LaunchFacts, lanes: u32) -> Self {
+        let (cut_turn, pins) = (options.cut_turn, options.pins());
+        let shards = options.shards_for(facts.most_workers);
         let pending = VecDeque::with_capacity(SLICES);
-        Self { slices, pending, last: 0, fresh: true, cut: false, workers, lanes, pace, cut_turn }
+        Self { slices, pending, last: 0, fresh: true, cut: false, lanes, shards, facts, pins, pace, cut_turn }
     }
 
     /// Takes over what has ended, and launches what is wanted. Waits for nothing.
@@ -227,7 +234,7 @@ impl Driver {
         self.pending
             .front()
             .filter(|first| alone && first.recorded.is_none())
-            .map(|first| first.since + self.pace.half_time())
+            .map(|first| first.since + first.half_time)
     }
 
     fn is_due(&self, context: &Context<'_>) -> Result<bool, BackendError> {
@@ -239,22 +246,43 @@ impl Driver {
         Ok(!state.stopped && state.journal.in_flight() > 0)
     }
 
+    /// How the next slice is to be launched.
+    fn decide(&self, context: &Context<'_>) -> Result<Launch, BackendError> {
+        let (snapshot, room, (usual_depth, usual_age)) = {
+            let mut state = context.shared.lock();
+            (state.seen(), state.journal.room(), state.usual)
+        };
+        let request = snapshot.try_apply_to_launch_request(MegakernelLaunchRequest::default())?;
+        let room = u32::try_from(room).unwrap_or(u32::MAX);
+        let facts = LaunchFacts { room, waiting: snapshot.paused_count, usual_depth, usual_age, ..self.facts };
+        // Without the lock: it may be the caller's code.
+        let said = match &context.options.policy {
+            Some(policy) => policy.decide(&request, &facts),
+            None => policy::recommend(&request, &facts),
+        };
+        Ok(Launch { snapshot, request, facts, decision: said.settled(&self.pins, &facts) })
+    }
+
     fn launch(&mut self, context: &Context<'_>) -> Result<(), BackendError> {
+        let launch = self.decide(context)?;
         let state = &mut *context.shared.lock();
-        let (slice, place) = self.prepare(context, state, self.pace.orders())?;
+        let (slice, place) = self.prepare(context, state, &launch)?;
         let since = Instant::now();
         let reached = state.tables.timelines.take_reached();
-        let value = self.slices.launch(context.memory, place, self.workers, self.fresh, &reached)?;
+        let workers = launch.decision.workers.value;
+        let value = self.slices.launch(context.memory, place, workers, self.fresh, &reached)?;
         state.progress_value = value;
         let end = (self.slices.progress().clone(), value);
-        self.pend(state, Pending { slice, place, end, since, recorded: None, reached });
+        let half_time = half_time(&launch);
+        self.pend(state, launch, Pending { slice, place, end, since, half_time, recorded: None, reached });
         Ok(())
     }
 
     /// A slice is under way.
-    fn pend(&mut self, state: &mut State, pending: Pending) {
+    fn pend(&mut self, state: &mut State, launch: Launch, pending: Pending) {
         (state.wants_slice, state.slice_runs) = (false, true);
         state.stats.slices += 1;
+        state.last_launch = Some(launch);
         (self.last, self.fresh) = (pending.slice, false);
         self.pending.push_back(pending);
     }
@@ -264,29 +292,43 @@ impl Driver {
         &mut self,
         context: &Context<'_>,
         state: &mut State,
-        orders: Orders,
+        launch: &Launch,
     ) -> Result<(u32, usize), BackendError> {
+        let LaunchDecision { workers, slice_time, linger, aging_ticks } = launch.decision;
         let Context { memory, options, .. } = context;
         // 0 is no slice's number: it is what a cleared exit record says.
         let slice = self.last.wrapping_add(1).max(1);
         let place = self.pending.front().map_or(0, |first| (first.place + 1) % SLICES);
-        let Orders { timed, turn_budget, time_budget, linger } = orders;
-        let launch = SliceLaunch {
+        tracing::debug!(
+            slice,
+            workers = workers.value,
+            workers_because = workers.reason,
+            slice_time = ?slice_time.value,
+            slice_time_because = slice_time.reason,
+            linger = ?linger.value,
+            linger_because = linger.reason,
+            aging_ticks = aging_ticks.value,
+            aging_ticks_because = aging_ticks.reason,
+            snapshot = ?launch.snapshot,
+            "decided how to launch"
+        );
+        let Orders { timed, turn_budget, time_budget, linger } = self.pace.orders(slice_time.value, linger.value);
+        let orders = SliceLaunch {
             slice,
             previous: if self.fresh { 0 } else { self.last },
-            workers: self.workers,
+            workers: workers.value,
             turn_budget,
             time_budget,
             linger,
             timed: timed.into(),
-            aging_ticks: options.aging_ticks,
+            aging_ticks: aging_ticks.value,
             tenants: state.tables.tenants(),
             buffers: state.tables.buffers(),
-            batch: options.batch.unwrap_or(self.lanes).min(self.lanes),
+            batch: self.facts.batch,
             cut_turn: self.cut_turn.take().unwrap_or(0),
             two: 2,
             trace_capacity: options.trace_capacity,
-            shards: options.shards_for(self.workers),
+            shards: self.shards,
             follows: u32::from(!self.pending.is_empty()),
             counts: options.counts.into(),
             ..SliceLaunch::default()
@@ -299,7 +341,7 @@ impl Driver {
             // Whom it was meant for has ended, and numbers wrap.
             state.mailbox.ring(memory, abi::TR_BELL_STOP, 0)?;
         }
-        host(&memory.launch)?.write_pod(record_offset(place), &launch)?;
+        host(&memory.launch)?.write_pod(record_offset(place), &orders)?;
         Ok((slice, place))
     }
 
@@ -370,6 +412,11 @@ impl Driver {
         (self.fresh, self.cut) = (true, false);
         recovery::recover(&mut context.shared.lock(), context.memory, context.ops, &slots, &metas, may_restart)
     }
+}
+
+/// How long after its beginning a slice should have a successor.
+fn half_time(launch: &Launch) -> Duration {
+    launch.decision.slice_time.value.min(Duration::from_secs(1)) / 2
 }
 
 /// What a driver works on.

@@ -39,6 +39,8 @@ pub(super) struct Inner {
     /// What counts slices, for those who wait without driving.
     pub(super) progress: Arc<Timeline>,
     pub(super) alarm: Alarm,
+    #[cfg(feature = "self-substrate-adapters")]
+    pub(super) trends: Mutex<Option<super::trends::Trends>>,
 }
 
 impl Inner {

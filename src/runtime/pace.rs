@@ -32,8 +32,6 @@ pub(super) struct Orders {
 pub(super) struct Pace {
     timed: bool,
     live: bool,
-    slice_time: Duration,
-    linger: Duration,
     /// The most turns, whatever the time.
     turn_limit: u32,
     /// Units in a second, at least.
@@ -44,44 +42,17 @@ pub(super) struct Pace {
 
 impl Pace {
     /// `timed`: the kernel has a clock. `turn_limit`: the caller's or the device's bound on the turns of a slice.
-    pub(super) fn new(
-        timed: bool,
-        live: bool,
-        slice_time: Duration,
-        linger: Duration,
-        turn_limit: Option<u32>,
-    ) -> Self {
+    pub(super) fn new(timed: bool, live: bool, turn_limit: Option<u32>) -> Self {
         let usual = if live { MANY_TURNS } else { FEW_TURNS };
-        Self {
-            timed,
-            live,
-            slice_time,
-            linger,
-            turn_limit: turn_limit.unwrap_or(usual),
-            rate: None,
-            trial_turns: FEW_TURNS,
-        }
-    }
-
-    /// How long after its beginning a slice should have a successor.
-    pub(super) fn half_time(&self) -> Duration {
-        self.slice_time.min(Duration::from_secs(1)) / 2
+        Self { timed, live, turn_limit: turn_limit.unwrap_or(usual), rate: None, trial_turns: FEW_TURNS }
     }
 
     pub(super) fn turn_limit(&self) -> u32 {
         self.turn_limit
     }
 
-    pub(super) fn orders(&self) -> Orders {
-        self.orders_for(self.slice_time, self.linger)
-    }
-
-    /// For a slice in somebody else's frame: it does not linger there.
-    pub(super) fn recorded(&self, budget: Duration) -> Orders {
-        self.orders_for(budget, Duration::ZERO)
-    }
-
-    fn orders_for(&self, time: Duration, linger: Duration) -> Orders {
+    /// For a slice that may last and linger as long as this.
+    pub(super) fn orders(&self, slice_time: Duration, linger: Duration) -> Orders {
         let (timed, turn_limit) = (self.timed, self.turn_limit);
         let lingers = self.live && !linger.is_zero();
         let Some(rate) = self.rate else {
@@ -95,7 +66,7 @@ impl Pace {
         let units = |time: Duration| (time.as_secs_f64() * rate).clamp(1.0, MOST_UNITS) as u32;
         // Nothing comes to a slice in boundary mode.
         let linger = if lingers { units(linger) } else { 0 };
-        Orders { timed, turn_budget: turn_limit, time_budget: units(time), linger }
+        Orders { timed, turn_budget: turn_limit, time_budget: units(slice_time), linger }
     }
 
     /// A slice counted so many units in at most this time, as the host saw it.
@@ -137,18 +108,22 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
 
     fn live(timed: bool) -> Pace {
-        Pace::new(timed, true, 100 * MS, MS, None)
+        Pace::new(timed, true, None)
+    }
+
+    fn orders(pace: &Pace) -> Orders {
+        pace.orders(100 * MS, MS)
     }
 
     #[test]
     fn slices_are_short_until_the_rate_is_known() {
         for timed in [false, true] {
             let mut pace = live(timed);
-            assert_eq!(pace.orders().turn_budget, 512);
+            assert_eq!(orders(&pace).turn_budget, 512);
             pace.learn(10, MS / 10);
-            assert_eq!(pace.orders().turn_budget, 1024, "too short to tell");
+            assert_eq!(orders(&pace).turn_budget, 1024, "too short to tell");
             pace.learn(1000, MS);
-            let Orders { turn_budget, time_budget, linger, .. } = pace.orders();
+            let Orders { turn_budget, time_budget, linger, .. } = orders(&pace);
             assert_eq!((turn_budget, time_budget, linger), (1 << 24, 100_000, 1000));
         }
     }
@@ -158,9 +133,9 @@ mod tests {
         let mut pace = live(true);
         pace.learn(1000, MS);
         pace.learn(1000, 50 * MS);
-        assert_eq!(pace.orders().time_budget, 100_000);
+        assert_eq!(orders(&pace).time_budget, 100_000);
         pace.learn(300, MS / 10);
-        assert_eq!(pace.orders().time_budget, 300_000, "even a short slice shows that");
+        assert_eq!(orders(&pace).time_budget, 300_000, "even a short slice shows that");
     }
 
     #[test]
@@ -168,27 +143,28 @@ mod tests {
         let mut pace = live(false);
         pace.learn(1000, MS);
         pace.learn(1000, 50 * MS);
-        assert_eq!(pace.orders().time_budget, 2000);
+        assert_eq!(orders(&pace).time_budget, 2000);
         pace.learn(1_000_000, MS);
-        assert_eq!(pace.orders().time_budget, 4000);
+        assert_eq!(orders(&pace).time_budget, 4000);
     }
 
     #[test]
-    fn a_recorded_slice_has_its_own_budget_and_does_not_linger() {
+    fn a_slice_whose_linger_is_nothing_leaves_at_once_and_timestamps_tell_sooner() {
         let mut pace = live(true);
-        assert_eq!((pace.recorded(2 * MS).linger, pace.recorded(2 * MS).turn_budget), (0, 512));
+        let recorded = |pace: &Pace| pace.orders(2 * MS, Duration::ZERO);
+        assert_eq!((recorded(&pace).linger, recorded(&pace).turn_budget), (0, 512));
         pace.learn_exactly(100, MS / 10);
-        let Orders { time_budget, linger, turn_budget, .. } = pace.recorded(2 * MS);
+        let Orders { time_budget, linger, turn_budget, .. } = recorded(&pace);
         assert_eq!((time_budget, linger, turn_budget), (2000, 0, 1 << 24), "a tenth of a millisecond tells");
-        assert_eq!(pace.orders().linger, 1000, "the others do");
+        assert_eq!(orders(&pace).linger, 1000, "the others do");
     }
 
     #[test]
     fn a_bound_on_the_turns_holds_whatever_the_time_allows() {
-        let mut pace = Pace::new(true, true, 100 * MS, MS, Some(7));
-        assert_eq!(pace.orders().turn_budget, 7);
+        let mut pace = Pace::new(true, true, Some(7));
+        assert_eq!(orders(&pace).turn_budget, 7);
         pace.learn(1000, MS);
-        assert_eq!(pace.orders().turn_budget, 7);
+        assert_eq!(orders(&pace).turn_budget, 7);
     }
 
     #[test]
@@ -197,7 +173,7 @@ mod tests {
         let budgets: Vec<u32> = (0..10)
             .map(|_| {
                 pace.shorten();
-                pace.orders().turn_budget
+                orders(&pace).turn_budget
             })
             .collect();
         assert_eq!(budgets, [256, 128, 64, 32, 16, 8, 4, 2, 1, 1]);
@@ -205,17 +181,17 @@ mod tests {
 
     #[test]
     fn no_time_is_too_long_for_the_kernel_to_compare() {
-        let mut pace = Pace::new(true, true, Duration::MAX, Duration::MAX, None);
+        let mut pace = Pace::new(true, true, None);
         pace.learn(1_000_000, MS);
-        let Orders { time_budget, linger, .. } = pace.orders();
+        let Orders { time_budget, linger, .. } = pace.orders(Duration::MAX, Duration::MAX);
         assert!(time_budget.cast_signed() > 0 && linger.cast_signed() > 0);
     }
 
     #[test]
     fn nothing_lingers_in_boundary_mode() {
-        let mut pace = Pace::new(true, false, 100 * MS, MS, None);
-        assert_eq!((pace.orders().linger, pace.orders().turn_budget), (0, 512));
+        let mut pace = Pace::new(true, false, None);
+        assert_eq!((orders(&pace).linger, orders(&pace).turn_budget), (0, 512));
         pace.learn(1000, MS);
-        assert_eq!((pace.orders().linger, pace.orders().turn_budget), (0, 512));
+        assert_eq!((orders(&pace).linger, orders(&pace).turn_budget), (0, 512));
     }
 }

@@ -4,6 +4,7 @@ mod capacity;
 mod drain;
 pub mod ops;
 mod other_queue;
+mod phases;
 mod resume;
 mod round_trip;
 mod slices;
@@ -27,6 +28,7 @@ pub fn all() -> Vec<Scenario> {
         other_queue::OTHER_QUEUE,
         slices::SLICES,
         capacity::CAPACITY,
+        phases::PHASES,
     ]
 }
 

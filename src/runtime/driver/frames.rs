@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use ash::vk;
 
-use super::{Context, Driver, Pending, SLICES};
+use super::{Context, Driver, Pending, SLICES, half_time};
 use crate::error::BackendError;
+use crate::policy::{Decided, Launch};
 use crate::runtime::timelines::Reached;
 
 /// What has to be undone if a recorded slice is never submitted.
@@ -13,6 +14,7 @@ use crate::runtime::timelines::Reached;
 pub(super) struct Before {
     last: u32,
     fresh: bool,
+    launch: Option<Launch>,
 }
 
 impl Driver {
@@ -46,14 +48,19 @@ impl Driver {
         if !wanted {
             return Ok(false);
         }
-        let before = Before { last: self.last, fresh: self.fresh };
+        let mut launch = self.decide(context)?;
+        launch.decision.slice_time = Decided::new(budget, "the budget that it was recorded with");
+        launch.decision.linger = Decided::new(Duration::ZERO, "no slice lingers in somebody else's frame");
         let state = &mut *context.shared.lock();
-        let (slice, place) = self.prepare(context, state, self.pace.recorded(budget))?;
+        let before = Before { last: self.last, fresh: self.fresh, launch: state.last_launch };
+        let (slice, place) = self.prepare(context, state, &launch)?;
+        let workers = launch.decision.workers.value;
         // SAFETY: the caller's promises; what had this place has ended.
-        unsafe { self.slices.record(commands, context.memory, place, self.workers, self.fresh) };
+        unsafe { self.slices.record(commands, context.memory, place, workers, self.fresh) };
         // The engine's submission waits for what it has to wait for; these are kept as long as they may be needed.
         let reached = state.tables.timelines.take_reached();
-        self.pend(state, Pending { slice, place, end, since: Instant::now(), recorded: Some(before), reached });
+        let (since, half_time, recorded) = (Instant::now(), half_time(&launch), Some(before));
+        self.pend(state, launch, Pending { slice, place, end, since, half_time, recorded, reached });
         Ok(true)
     }
 
@@ -70,6 +77,7 @@ impl Driver {
         state.tables.timelines.put_back(reached);
         (state.wants_slice, state.slice_runs) = (true, !self.pending.is_empty());
         state.stats.slices -= 1;
+        state.unlaunch(before.launch);
         Ok(true)
     }
 }
