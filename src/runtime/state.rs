@@ -229,6 +229,7 @@ impl State {
             self.consumed = self.consumed.wrapping_add(1);
         }
         self.tables.timelines.heard(exit.heard);
+        self.stats.admitted += u64::from(exit.admitted.wrapping_sub(self.admitted));
         self.admitted = exit.admitted;
         self.mailbox.admitted(memory, exit.admitted);
         self.waiting = exit.waiting;
