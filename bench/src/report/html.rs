@@ -72,9 +72,14 @@ fn section(report: &Report, about: &About) -> String {
         )
     };
     let beside: String = about.alternatives.iter().map(|one| format!("<li>{}</li>", escape(one))).collect();
+    let beside = if beside.is_empty() {
+        beside
+    } else {
+        format!("<p class=\"beside\">Beside it, in the same run:</p>\n<ul class=\"beside\">{beside}</ul>\n")
+    };
     format!(
         "<section id=\"{name}\">\n<h2>{name}</h2>\n<p>{meaning}</p>\n\
-         <p class=\"beside\">Beside it, in the same run:</p>\n<ul class=\"beside\">{beside}</ul>\n{plots}{gaps}{table}</section>\n",
+         {beside}{plots}{gaps}{table}</section>\n",
         meaning = escape(&about.meaning),
     )
 }

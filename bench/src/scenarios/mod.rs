@@ -1,13 +1,22 @@
 //! This crate's scenarios. A new one is a file here, and a line in [`all`].
 
+mod aging;
 mod capacity;
 mod drain;
+mod idle;
+mod inversions;
+mod load;
+mod mixed;
 pub mod ops;
 mod other_queue;
+mod prefilled;
+mod priority;
+mod recorded;
 mod resume;
 mod round_trip;
 mod slices;
 mod stream;
+mod tenants;
 mod turns;
 
 use std::time::Instant;
@@ -21,12 +30,19 @@ pub fn all() -> Vec<Scenario> {
         round_trip::ROUND_TRIP,
         stream::STREAM,
         drain::DRAIN,
+        prefilled::PREFILLED,
         turns::YIELD,
         turns::REQUEUE,
+        mixed::MIXED,
+        tenants::TENANTS,
         resume::RESUME,
+        priority::PRIORITY_UNDER_LOAD,
+        inversions::INVERSIONS,
+        aging::AGING,
         other_queue::OTHER_QUEUE,
         slices::SLICES,
         capacity::CAPACITY,
+        idle::IDLE,
     ]
 }
 
