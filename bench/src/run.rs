@@ -187,7 +187,11 @@ impl Run<'_> {
     }
 
     pub(crate) fn warm_up(&self) -> Duration {
-        if self.is_cpu() { CACHES_FILL } else { CLOCKS_RISE }
+        match self.size {
+            Size::Smoke => Duration::ZERO,
+            _ if self.is_cpu() => CACHES_FILL,
+            _ => CLOCKS_RISE,
+        }
     }
 
     /// [`Error::Interrupted`] if somebody asked to stop.

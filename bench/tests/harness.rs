@@ -62,6 +62,24 @@ fn a_run_measures_what_it_can_and_reports_what_it_cannot() {
 }
 
 #[test]
+fn every_scenario_works_and_loses_no_task() {
+    let device = Device::new(DeviceOptions::default()).unwrap();
+    let bench = Bench::new(Size::Smoke).software(true);
+    let names: Vec<&str> = bench.scenarios().iter().map(|scenario| scenario.name).collect();
+    let report = bench.run(&device).unwrap();
+    // A wrong result is a failure of its scenario.
+    assert!(!report.incomplete, "{:#?}", report.gaps);
+    for name in names {
+        let mut ours = report.of(name).filter(|one| !one.is_alternative);
+        let one_queue = name == "other_queue" && device.other_queue_family().is_none();
+        assert!(ours.next().is_some() || one_queue, "{name} has measured nothing");
+        let mut numbers = report.of(name).map(|one| one.samples.value());
+        assert!(numbers.all(|number| number.is_finite() && number >= 0.0), "{name}");
+    }
+    assert_eq!(device.validation_messages(), Vec::<String>::new());
+}
+
+#[test]
 fn a_run_that_is_stopped_says_so() {
     let bench = bench().only(&["five"]).unwrap();
     bench.stop_flag().store(true, Relaxed);

@@ -104,7 +104,8 @@ mod tests {
             let section = all("section").find(|node| node.attribute("id") == Some(&about.name)).unwrap();
             assert!(section.descendants().any(|node| node.has_tag_name("svg")), "{} has a plot", about.name);
         }
-        assert_eq!(all("th").filter(|node| node.text().is_some_and(|text| text.starts_with("variant "))).count(), 36);
+        let rows = all("th").filter(|node| node.text().is_some_and(|text| text.starts_with("variant ")));
+        assert_eq!(rows.count(), report.measurements.len());
         for title in all("figcaption").chain(all("summary")) {
             assert!(title.text().unwrap().contains("(software device)"), "{:?}", title.text());
         }

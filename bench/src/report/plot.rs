@@ -230,7 +230,28 @@ fn binary(at: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::{sample, spread};
     use super::*;
+
+    #[test]
+    fn measurements_of_two_units_are_two_figures_and_0_has_a_place_in_them() {
+        let report = sample();
+        let mut measured: Vec<Measurement> = report.measurements[..4].to_vec();
+        for (one, unit) in measured.iter_mut().zip([Unit::Inversions, Unit::SlicesPerSecond].into_iter().cycle()) {
+            (one.unit, one.samples) = (unit, spread(0.0, 0.0));
+        }
+        let text = plots(&measured.iter().collect::<Vec<_>>(), "");
+        assert_eq!(text.matches("<figcaption>inversions/claim<").count(), 1, "{text}");
+        assert_eq!(text.matches("<figcaption>slices/s<").count(), 1, "{text}");
+        assert!(!text.contains("NaN") && !text.contains("inf"), "{text}");
+    }
+
+    #[test]
+    fn latencies_are_drawn_against_what_they_depend_on() {
+        let report = sample();
+        let latencies: Vec<&Measurement> = report.of("round_trip").collect();
+        assert!(plots(&latencies, "").contains("<figcaption>µs against the &lt;capacity&gt;<"));
+    }
 
     #[test]
     fn an_axis_has_a_few_round_steps() {

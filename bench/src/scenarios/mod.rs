@@ -21,7 +21,7 @@ mod turns;
 
 use std::time::Instant;
 
-use crate::{Error, On, Run, Scenario, Submissions, Variant};
+use crate::{Error, On, Run, Scenario, Size, Submissions, Variant};
 
 /// All scenarios, in the order in which they run.
 #[must_use]
@@ -52,7 +52,7 @@ const SUBMISSION_EACH: &str = "one vkQueueSubmit of an empty dispatch for each, 
 /// Measures [`SUBMISSION_EACH`]; `number` makes the result of how many there were and of the seconds that they took.
 fn submission_each(run: &mut Run<'_>, number: impl Fn(f64, f64) -> f64) -> Result<(), Error> {
     let mut submissions = Submissions::new(run.device(), On::Slices)?;
-    let count = run.size().pick(2_000, 10_000, 20_000);
+    let count = if run.size() == Size::Smoke { 100 } else { run.size().pick(2_000, 10_000, 20_000) };
     run.repeat(Variant::alternative(SUBMISSION_EACH), || {
         let start = Instant::now();
         for _ in 0..count {
