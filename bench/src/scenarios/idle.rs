@@ -8,7 +8,7 @@ use taskring::{Runtime, RuntimeOptions, Task};
 use super::ops::NOTHING;
 use super::round_trip::trip;
 use crate::run::settle;
-use crate::{Error, Run, Samples, Scenario, Spread, Tally, Unit, Variant};
+use crate::{Error, Run, Samples, Scenario, Size, Spread, Tally, Unit, Variant};
 
 pub(super) const IDLE: Scenario = Scenario {
     name: "idle",
@@ -50,7 +50,8 @@ fn leave(runtime: &Runtime) {
 
 /// Sleeps, and says what went on meanwhile.
 fn watch(run: &mut Run<'_>, variant: Variant, slices_of: Option<(&Runtime, &str)>) -> Result<(), Error> {
-    let span = run.size().pick(Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(2));
+    let millis = if run.size() == Size::Smoke { 20 } else { run.size().pick(200, 1_000, 2_000) };
+    let span = Duration::from_millis(millis);
     let (mut times, mut slices) = (Vec::new(), Vec::new());
     for _ in 0..run.size().repetitions() {
         run.go_on()?;

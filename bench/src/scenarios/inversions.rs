@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use taskring::{Runtime, RuntimeOptions, Task, TaskPriority, TraceRecord};
 
 use super::drain::submit_all;
-use super::load::{Gate, Load, NOTHING, SPINS, calibrate, options, program, workers};
+use super::load::{Gate, Load, NOTHING, SPINS, calibrate, options, program, unfit, workers};
 use crate::run::LONGEST;
 use crate::{Error, Run, Samples, Scenario, Spread, Tally, Unit, Variant};
 
@@ -29,6 +29,10 @@ const RECORDS: u32 = 1 << 23;
 const ATTEMPTS: u32 = 8;
 
 fn measure(run: &mut Run<'_>) -> Result<(), Error> {
+    if let Some(reason) = unfit(run)? {
+        run.skip(Variant::ours("taskring"), reason);
+        return Ok(());
+    }
     let program = program()?;
     let runtime = run.runtime_of(&program, options(run))?;
     let (gate, mut tally) = (Gate::new(run.device(), &runtime)?, Tally::default());

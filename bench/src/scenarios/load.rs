@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+use taskring::device::{Loops, Probe};
 use taskring::{
     Buffer, BufferDesc, BufferHandle, Device, MemoryKind, Program, Runtime, RuntimeOptions, Task, TaskPriority,
     TaskWorkItem, Width, vk,
@@ -36,6 +37,16 @@ pub(super) fn spins() -> String {
             return task_yield(task.continuation_pc + 1u, x);
         }}"
     )
+}
+
+/// Why turns of [`SPINS`] cannot be measured on this device, if they cannot: a driver that ends loops cuts such turns, and so faults their tasks.
+pub(super) fn unfit(run: &Run<'_>) -> Result<Option<String>, Error> {
+    Ok(match &run.device().self_test()?.loops {
+        Probe::Measured(Loops { turns, cut: true }) => {
+            Some(format!("the driver ends loops after {turns} turns, and would cut tasks that compute"))
+        }
+        _ => None,
+    })
 }
 
 /// The program of both.

@@ -5,7 +5,7 @@ use std::time::Instant;
 use taskring::{Completion, Program, Runtime, RuntimeOptions, Task, TaskWorkItem, Width};
 
 use super::drain::submit_all;
-use super::load::{Gate, calibrate, spins};
+use super::load::{Gate, calibrate, spins, unfit};
 use super::{SUBMISSION_EACH, submission_each};
 use crate::run::{LONGEST, settle};
 use crate::{Error, Run, Scenario, Tally, Unit, Variant};
@@ -42,6 +42,10 @@ fn program() -> Result<Program, Error> {
 }
 
 fn measure(run: &mut Run<'_>) -> Result<(), Error> {
+    if let Some(reason) = unfit(run)? {
+        run.skip(Variant::ours("taskring, all kinds at once"), reason);
+        return Ok(());
+    }
     submission_each(run, |count, seconds| count / seconds)?;
     let capacity: u32 = if run.is_cpu() { run.size().pick(1 << 12, 1 << 13, 1 << 14) } else { 1 << 17 };
     let runtime = run.runtime_of(&program()?, RuntimeOptions { capacity, ..Default::default() })?;

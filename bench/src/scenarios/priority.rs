@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use taskring::{Runtime, Task, TaskPriority};
 
-use super::load::{Gate, Load, NOTHING, ROUND, SPINS, TURN, calibrate, options, program, workers};
+use super::load::{Gate, Load, NOTHING, ROUND, SPINS, TURN, calibrate, options, program, unfit, workers};
 use crate::kernel::Kernel;
 use crate::run::LONGEST;
 use crate::{Error, On, Run, Scenario, Submissions, Tally, Unit, Variant};
@@ -22,6 +22,10 @@ pub(super) const PRIORITY_UNDER_LOAD: Scenario = Scenario {
 };
 
 fn measure(run: &mut Run<'_>) -> Result<(), Error> {
+    if let Some(reason) = unfit(run)? {
+        run.skip(Variant::ours("taskring"), reason);
+        return Ok(());
+    }
     let program = program()?;
     let runtime = run.runtime_of(&program, options(run))?;
     let (gate, mut tally) = (Gate::new(run.device(), &runtime)?, Tally::default());
