@@ -57,7 +57,10 @@ struct Point {
 }
 
 fn points<T: Copy>(rows: &[(&Measurement, T)], of: impl Fn(T) -> Point) -> Vec<(u64, Point)> {
-    rows.iter().filter_map(|(one, samples)| Some((one.at.as_ref()?.value, of(*samples)))).collect()
+    let point = |(one, samples): &(&Measurement, T)| Some((one.at.as_ref()?.value, of(*samples)));
+    let mut points: Vec<_> = rows.iter().filter_map(point).collect();
+    points.sort_by_key(|(at, _)| *at);
+    points
 }
 
 fn rows<'a, T>(measured: &[&'a Measurement], of: impl Fn(&Samples) -> Option<T>) -> Vec<(&'a Measurement, T)> {
@@ -99,7 +102,7 @@ fn latency_bars(rows: &[(&Measurement, Percentiles)], mark: &str) -> String {
 
 /// Medians of repetitions as bars from 0.
 fn spread_bars(rows: &[(&Measurement, Spread)], mark: &str) -> String {
-    let most = rows.iter().map(|(_, one)| one.max).fold(f64::MIN_POSITIVE, f64::max);
+    let most = largest(rows.iter().map(|(_, one)| one.max));
     let place = |value: f64| 95.0 * (value / most).clamp(0.0, 1.0);
     let ticks = steps(most);
     let unit = rows.first().map(|(one, _)| one.unit);
@@ -127,11 +130,13 @@ fn curve(measured: &[&Measurement], points: &[(u64, Point)], key: &str, mark: &s
     let one = measured.iter().find_map(|one| Some((one.unit, &one.at.as_ref()?.axis)));
     let Some((unit, axis)) = one.filter(|_| points.len() > 1) else { return String::new() };
     let title = format!("{} against {}", unit.name(), escape(axis));
-    let most = 1.1 * points.iter().map(|(_, one)| one.high).fold(f64::MIN_POSITIVE, f64::max);
-    let log = |at: u64| (at.max(1) as f64).log2();
+    let most = 1.1 * largest(points.iter().map(|(_, one)| one.high));
+    // Logarithmic, but 0 has no place there.
+    let linear = points.iter().any(|(at, _)| *at == 0);
+    let place = |at: u64| if linear { at as f64 } else { (at as f64).log2() };
     let (first, last) =
-        points.iter().fold((f64::MAX, 0.0f64), |(low, high), &(at, _)| (low.min(log(at)), high.max(log(at))));
-    let across = |at| 10.0 + 84.0 * (log(at) - first) / (last - first).max(1e-9);
+        points.iter().fold((f64::MAX, 0.0f64), |(low, high), &(at, _)| (low.min(place(at)), high.max(place(at))));
+    let across = |at| 10.0 + 84.0 * (place(at) - first) / (last - first).max(1e-9);
     let down = |value: f64| HEIGHT * (1.0 - value / most);
     let mut svg = String::new();
     for tick in steps(most) {
@@ -158,6 +163,12 @@ fn curve(measured: &[&Measurement], points: &[(u64, Point)], key: &str, mark: &s
          <p class=\"key\">{key}</p>\n</figure>\n",
         HEIGHT + 24.0
     )
+}
+
+/// The end of an axis; where there is nothing but 0, it is as good as any.
+fn largest(numbers: impl Iterator<Item = f64>) -> f64 {
+    let largest = numbers.fold(0.0, f64::max);
+    if largest > 0.0 { largest } else { 1.0 }
 }
 
 fn kind(measurement: &Measurement) -> &'static str {

@@ -12,7 +12,7 @@ use crate::{Error, Run, Samples, Scenario, Spread, Tally, Unit, Variant};
 
 pub(super) const INVERSIONS: Scenario = Scenario {
     name: "inversions",
-    meaning: "Ten Critical tasks a millisecond, while twice as many Low tasks as there are lanes take turns of about 10 µs, as in `priority_under_load`. \
+    meaning: "Ten Critical tasks a millisecond, while twice as many Low tasks as there are lanes take turns of about 10 µs, as in priority_under_load. \
               Afterwards the trace is judged: how many claims were made of less urgent tasks, age counted, from when a Critical task was enqueued \
               until it was claimed. A claim is what a worker takes at once. The stamps are the device's ticks; the first is read before the task's \
               entry is written, so this counts some claims that nobody could have made otherwise.",

@@ -39,8 +39,9 @@ fn measure(run: &mut Run<'_>) -> Result<(), Error> {
         run.skip(Variant::alternative(other), "the device has one queue");
     }
 
+    // The highest load first: it is what the scenario is about.
     let loads: &[u32] =
-        run.size().pick(&[0, 50, 100, 200], &[0, 25, 50, 100, 200], &[0, 12, 25, 50, 75, 100, 150, 200]);
+        run.size().pick(&[200, 100, 50, 0], &[200, 100, 50, 25, 0], &[200, 150, 100, 75, 50, 25, 12, 0]);
     for &percent in loads {
         let runtime = run.runtime_of(&program, options(run))?;
         let (gate, mut tally) = (Gate::new(run.device(), &runtime)?, Tally::default());

@@ -158,7 +158,7 @@ fn generated(run: &mut Run<'_>) -> Result<(), Error> {
     let known = ["VK_EXT_device_generated_commands", "VK_NV_device_generated_commands_compute"];
     let reason = match known.iter().find(|name| has(name)) {
         Some(name) => {
-            format!("the device has {name}, but `Device::new` does not enable it, and there is no other way in yet")
+            format!("the device has {name}, which taskring's device is made without")
         }
         None => format!("the device has neither {} nor {}", known[0], known[1]),
     };
