@@ -25,6 +25,8 @@ pub(super) const INVERSIONS: Scenario = Scenario {
 const BETWEEN: Duration = Duration::from_micros(100);
 /// Records of one slice: what it does not hold would be missing in the judgement.
 const RECORDS: u32 = 1 << 23;
+/// Critical tasks that come into one load.
+const AT_ONCE: u64 = 100;
 /// As often the slice is made shorter, if it recorded more.
 const ATTEMPTS: u32 = 8;
 
@@ -73,80 +75,65 @@ fn measure(run: &mut Run<'_>) -> Result<(), Error> {
 
 /// Inversions for each Critical claim, of a few hundred or thousand.
 fn judged(run: &Run<'_>, runtime: &Runtime, rounds: u32) -> Result<f64, Error> {
+    let (mut claims, mut inverted) = (0, 0);
+    for _ in 0..run.size().pick(2, 10, 40) {
+        // Judging takes longer than recording, so the load ends before.
+        let turns = recorded(run, runtime, rounds)?;
+        let (more, of) = inversions(&turns, runtime.options().aging_ticks);
+        if runtime.stats().untraced == 0 && of != AT_ONCE {
+            return Err(Error::Wrong { what: format!("of {AT_ONCE} Critical tasks the trace has {of}") });
+        }
+        (claims, inverted) = (claims + of, inverted + more);
+    }
+    Ok(inverted as f64 / claims.max(1) as f64)
+}
+
+/// All turns while Critical tasks come into the load.
+fn recorded(run: &Run<'_>, runtime: &Runtime, rounds: u32) -> Result<Vec<TraceRecord>, Error> {
     let (gate, mut tally) = (Gate::new(run.device(), runtime)?, Tally::default());
     let critical = [Task::new(NOTHING).priority(TaskPriority::Critical).item()];
-    let wanted: u64 = run.size().pick(200, 1_000, 4_000);
     let lanes = workers(run) * run.device().plan().subgroup_size;
     let load = Load::start(runtime, &gate, TaskPriority::Low, rounds, 2 * lanes, &mut tally)?;
-    let mut judge = Judge::new(runtime.options().aging_ticks);
     let mut next = Instant::now();
-    for _ in 0..wanted {
+    for _ in 0..AT_ONCE {
         while Instant::now() < next {
             std::hint::spin_loop();
         }
         submit_all(runtime, &critical, &mut tally)?;
         // After a slice the trace is read, which takes a while: what was to be submitted meanwhile does not come at once.
         next = Instant::now().max(next) + BETWEEN;
-        judge.hear(runtime.take_trace());
     }
     load.end(&mut tally)?;
     // Ends the slice, which tells its trace.
     runtime.snapshot(LONGEST)?;
-    judge.hear(runtime.take_trace());
-    judge.hear(Vec::new());
-    if runtime.stats().untraced == 0 && judge.claims != wanted {
-        return Err(Error::Wrong { what: format!("of {wanted} Critical tasks the trace has {}", judge.claims) });
-    }
-    Ok(judge.inversions as f64 / judge.claims.max(1) as f64)
+    Ok(runtime.take_trace())
 }
 
-/// Judges slice by slice: a task that was enqueued in one may have been claimed in the next.
-struct Judge {
-    aging_ticks: i64,
-    before: Vec<TraceRecord>,
-    claims: u64,
-    inversions: u64,
-}
-
-impl Judge {
-    fn new(aging_ticks: u32) -> Self {
-        Self { aging_ticks: aging_ticks.into(), before: Vec::new(), claims: 0, inversions: 0 }
-    }
-
-    /// The turns of a slice.
-    fn hear(&mut self, turns: Vec<TraceRecord>) {
-        if turns.is_empty() {
-            return;
+/// How many claims were made of something less urgent while a Critical task waited, and of how many Critical tasks.
+fn inversions(turns: &[TraceRecord], aging_ticks: u32) -> (u64, u64) {
+    let mut waits: Vec<&TraceRecord> = turns.iter().filter(|turn| turn.op_handle == NOTHING).collect();
+    let Some(zero) = waits.first().map(|turn| turn.claimed) else { return (0, 0) };
+    // Ticks wrap; those of one trace are near one another.
+    let ticks = |tick: u32| i64::from(tick.wrapping_sub(zero).cast_signed());
+    waits.sort_by_key(|turn| ticks(turn.claimed));
+    let longest = waits.iter().map(|turn| ticks(turn.claimed) - ticks(turn.enqueued)).max().unwrap_or(0);
+    // As the kernel has it: less is more urgent.
+    let urgency = |turn: &TraceRecord, at: i64| {
+        i64::from(turn.priority) * i64::from(aging_ticks) - (at - ticks(turn.enqueued)).max(0)
+    };
+    // Of each claim that was made while a Critical task waited, the most urgent of its tasks: it is the one that was chosen.
+    let mut claims: HashMap<(usize, u32, u32), i64> = HashMap::new();
+    for turn in turns.iter().filter(|turn| turn.op_handle != NOTHING) {
+        let at = ticks(turn.claimed);
+        let from = waits.partition_point(|wait| ticks(wait.claimed) <= at);
+        let near = waits[from..].iter().enumerate().take_while(|(_, wait)| ticks(wait.claimed) - longest < at);
+        for (n, wait) in near.filter(|(_, wait)| ticks(wait.enqueued) < at) {
+            let less = urgency(turn, at) - urgency(wait, at);
+            let least = claims.entry((from + n, turn.worker, turn.claimed)).or_insert(less);
+            *least = less.min(*least);
         }
-        let mut waits: Vec<&TraceRecord> = turns.iter().filter(|turn| turn.op_handle == NOTHING).collect();
-        self.claims += waits.len() as u64;
-        if let Some(zero) = waits.first().map(|turn| turn.claimed) {
-            // Ticks wrap; those of two slices are near one another.
-            let ticks = |tick: u32| i64::from(tick.wrapping_sub(zero).cast_signed());
-            waits.sort_by_key(|turn| ticks(turn.claimed));
-            let longest = waits.iter().map(|turn| ticks(turn.claimed) - ticks(turn.enqueued)).max().unwrap_or(0);
-            // Of each claim that was made while a Critical task waited, the most urgent of its tasks: it is the one that was chosen.
-            let mut claims: HashMap<(usize, u32, u32), i64> = HashMap::new();
-            for turn in self.before.iter().chain(&turns).filter(|turn| turn.op_handle != NOTHING) {
-                let at = ticks(turn.claimed);
-                let from = waits.partition_point(|wait| ticks(wait.claimed) <= at);
-                let near = waits[from..].iter().enumerate().take_while(|(_, wait)| ticks(wait.claimed) - longest < at);
-                for (n, wait) in near.filter(|(_, wait)| ticks(wait.enqueued) < at) {
-                    let less =
-                        self.urgency(turn, at - ticks(turn.enqueued)) - self.urgency(wait, at - ticks(wait.enqueued));
-                    let least = claims.entry((from + n, turn.worker, turn.claimed)).or_insert(less);
-                    *least = less.min(*least);
-                }
-            }
-            self.inversions += claims.values().filter(|less| **less > 0).count() as u64;
-        }
-        self.before = turns;
     }
-
-    /// As the kernel has it: less is more urgent.
-    fn urgency(&self, turn: &TraceRecord, age: i64) -> i64 {
-        i64::from(turn.priority) * self.aging_ticks - age.max(0)
-    }
+    (claims.values().filter(|less| **less > 0).count() as u64, waits.len() as u64)
 }
 
 #[cfg(test)]
@@ -157,35 +144,33 @@ mod tests {
         TraceRecord { op_handle, priority, worker, enqueued, claimed, ..TraceRecord::default() }
     }
 
-    fn inversions(slices: &[&[TraceRecord]]) -> (u64, u64) {
-        let mut judge = Judge::new(100);
-        slices.iter().for_each(|slice| judge.hear(slice.to_vec()));
-        (judge.inversions, judge.claims)
+    fn judged(turns: &[TraceRecord]) -> (u64, u64) {
+        inversions(turns, 100)
     }
 
     #[test]
     fn a_claim_of_something_less_urgent_counts_once_however_many_tasks_it_took() {
         let critical = turn(NOTHING, 0, 0, 10, 20);
         let batch = [turn(SPINS, 3, 1, 5, 15), turn(SPINS, 3, 1, 6, 15)];
-        assert_eq!(inversions(&[&[critical, batch[0], batch[1]]]), (1, 1));
+        assert_eq!(judged(&[critical, batch[0], batch[1]]), (1, 1));
         let later = turn(SPINS, 3, 2, 5, 21);
         let earlier = turn(SPINS, 3, 2, 5, 10);
-        assert_eq!(inversions(&[&[critical, later, earlier]]), (0, 1), "nothing while it waited");
+        assert_eq!(judged(&[critical, later, earlier]), (0, 1), "nothing while it waited");
     }
 
     #[test]
     fn a_low_task_that_is_old_enough_is_the_more_urgent_one() {
         let critical = turn(NOTHING, 0, 0, 990, 1_000);
         let (old, young) = (turn(SPINS, 3, 1, 600, 995), turn(SPINS, 3, 1, 700, 995));
-        assert_eq!(inversions(&[&[critical, old]]), (0, 1));
-        assert_eq!(inversions(&[&[critical, young]]), (1, 1));
-        assert_eq!(inversions(&[&[critical, young, old]]), (0, 1), "the oldest of a batch was chosen");
+        assert_eq!(judged(&[critical, old]), (0, 1));
+        assert_eq!(judged(&[critical, young]), (1, 1));
+        assert_eq!(judged(&[critical, young, old]), (0, 1), "the oldest of a batch was chosen");
     }
 
     #[test]
-    fn a_wait_that_began_in_the_slice_before_counts_over_a_wrap_of_the_ticks_too() {
-        let before = [turn(SPINS, 3, 1, u32::MAX - 20, u32::MAX - 1)];
-        let after = [turn(SPINS, 3, 1, 0, 3), turn(NOTHING, 0, 0, u32::MAX - 5, 7)];
-        assert_eq!(inversions(&[&before, &after]), (2, 1));
+    fn a_wait_counts_over_a_wrap_of_the_ticks_too() {
+        let before = turn(SPINS, 3, 1, u32::MAX - 20, u32::MAX - 1);
+        let after = turn(SPINS, 3, 1, 0, 3);
+        assert_eq!(judged(&[before, after, turn(NOTHING, 0, 0, u32::MAX - 5, 7)]), (2, 1));
     }
 }

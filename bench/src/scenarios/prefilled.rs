@@ -48,53 +48,63 @@ fn program(width: Width) -> Result<Program, Error> {
 fn measure(run: &mut Run<'_>) -> Result<(), Error> {
     submission_each(run, |count, seconds| count / seconds)?;
     independent(run, |count, seconds| count / seconds)?;
-    let wanted: u32 = match run.is_cpu() {
-        true => run.size().pick(1 << 13, 1 << 16, 1 << 18),
-        false => run.size().pick(1 << 20, 1 << 24, 1 << 24),
+    // Tasks at once, and how often: more shards have room where there are fewer at once.
+    let shapes: &[(u32, u32)] = match run.is_cpu() {
+        true => run.size().pick(&[(1 << 13, 1)], &[(1 << 16, 1)], &[(1 << 18, 1)]),
+        false => run.size().pick(&[(1 << 20, 1)], &[(1 << 24, 1), (1 << 22, 4)], &[(1 << 24, 1), (1 << 22, 4)]),
     };
-    let fits = |count: &u32| shards_that_fit(run.device(), *count, 64).is_some();
-    let Some(count) = (10..=24).rev().map(|log2| 1 << log2).filter(|count| *count <= wanted).find(fits) else {
-        run.skip(Variant::ours("taskring"), "the device's memory has no room for a thousand tasks");
-        return Ok(());
-    };
-    if count < wanted {
-        let needed = bytes(wanted, 1) >> 20;
-        run.skip(
-            Variant::ours(format!("taskring, {wanted} tasks")),
-            format!("they need {needed} MiB, more than half of the device's memory"),
-        );
-    }
-    records(run, count, 16)?;
-    records(run, count, 32)?;
-    let grids: &[Option<u32>] = if run.is_cpu() {
-        &[None]
-    } else {
-        run.size().pick(&[None, Some(1_024)], &[None, Some(1_024), Some(2_048)], &[None, Some(1_024), Some(2_048)])
-    };
-    for (width, what) in [(Width::Lane, "lane"), (Width::Subgroup, "subgroup")] {
-        let program = program(width)?;
-        for &workers in grids {
-            let most = workers.map_or(64, |workers| workers / 16).min(64);
-            let shards = if run.is_cpu() { None } else { shards_that_fit(run.device(), count, most) };
-            let options = RuntimeOptions {
-                capacity: count,
-                workers,
-                shards,
-                mode: Mode::Boundary,
-                launch_on_submit: false,
-                // Bounds the slices in which tasks yield without end, too.
-                turn_budget: Some(1 << 14),
-                ..Default::default()
-            };
-            let grid = workers.map_or("the default grid".into(), |workers| format!("{workers} workers"));
-            let grid = shards.map_or(grid.clone(), |shards| format!("{grid}, {shards} shards"));
-            let runtime = run.runtime_of(&program, options)?;
-            let gate = Gate::new(run.device(), &runtime)?;
-            let mut tally = Tally::default();
-            let name = |how: &str| Variant::ours(format!("taskring, {count} {what} tasks, {how}, {grid}"));
-            run.repeat(name("in the rings"), || gate.rings(count, &mut tally))?;
-            run.repeat(name("in the host's lines"), || gate.lines(count, &mut tally))?;
+    let all = shapes.iter().map(|(count, fills)| count * fills).max().unwrap_or(0);
+    records(run, all, 16)?;
+    records(run, all, 32)?;
+    for &(count, fills) in shapes {
+        if shards_that_fit(run.device(), count, 1).is_none() {
+            let reason = format!("they need {} MiB, more than half of the device's memory", bytes(count, 1) >> 20);
+            run.skip(Variant::ours(format!("taskring, {count} tasks at once")), reason);
+            continue;
         }
+        for (width, what) in [(Width::Lane, "lane"), (Width::Subgroup, "subgroup")] {
+            let name = if fills == 1 {
+                format!("{count} {what} tasks")
+            } else {
+                format!("{fills} times {count} {what} tasks")
+            };
+            shape(run, &program(width)?, count, fills, &format!("taskring, {name}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// Measures so many tasks, so many times, on several grids.
+fn shape(run: &mut Run<'_>, program: &Program, count: u32, fills: u32, name: &str) -> Result<(), Error> {
+    let grids: &[Option<u32>] = match run.is_cpu() {
+        true => &[None],
+        false => run.size().pick(&[None, Some(1_024)], &[None, Some(1_024)], &[None, Some(1_024), Some(2_048)]),
+    };
+    for &workers in grids {
+        let most = workers.unwrap_or(256) / 8;
+        let shards = if run.is_cpu() { None } else { shards_that_fit(run.device(), count, most.min(128)) };
+        let options = RuntimeOptions {
+            capacity: count,
+            workers,
+            shards,
+            mode: Mode::Boundary,
+            launch_on_submit: false,
+            // Bounds the slices in which tasks yield without end, too.
+            turn_budget: Some(1 << 14),
+            ..Default::default()
+        };
+        let grid = workers.map_or("the default grid".into(), |workers| format!("{workers} workers"));
+        let grid = shards.map_or(grid.clone(), |shards| format!("{grid}, {shards} shards"));
+        let runtime = run.runtime_of(program, options)?;
+        let gate = Gate::new(run.device(), &runtime)?;
+        let mut tally = Tally::default();
+        let rate = |took: Duration| f64::from(count) * f64::from(fills) / took.as_secs_f64();
+        run.repeat(Variant::ours(format!("{name}, in the rings, {grid}")), || {
+            (0..fills).map(|_| gate.rings(count, &mut tally)).sum::<Result<Duration, Error>>().map(rate)
+        })?;
+        run.repeat(Variant::ours(format!("{name}, in the host's lines, {grid}")), || {
+            (0..fills).map(|_| gate.lines(count, &mut tally)).sum::<Result<Duration, Error>>().map(rate)
+        })?;
     }
     Ok(())
 }
@@ -106,10 +116,16 @@ fn bytes(capacity: u32, shards: u32) -> u64 {
 
 /// The most shards, up to `most`, with which a runtime takes no more than half of the device's largest heap; `None` if not even one fits.
 pub(super) fn shards_that_fit(device: &Device, capacity: u32, most: u32) -> Option<u32> {
-    let heaps =
-        device.facts().memory_heaps.iter().filter(|heap| heap.flags.contains(vk::MemoryHeapFlags::DEVICE_LOCAL));
+    let heaps = &device.facts().memory_heaps;
+    let heaps = heaps.iter().filter(|heap| heap.flags.contains(vk::MemoryHeapFlags::DEVICE_LOCAL));
     let room = heaps.map(|heap| heap.bytes).max().unwrap_or(0) / 2;
-    (0..=most.max(1).ilog2()).rev().map(|log2| 1 << log2).find(|shards| bytes(capacity, *shards) <= room)
+    let fits = |shards: &u32| {
+        // The kernel counts the rings' words in 32 bits, and SPIR-V takes an index for a signed number.
+        let ring_words = 10 * u64::from(*shards) * u64::from(capacity);
+        let one_buffer = 4 * ring_words <= device.facts().limits.max_buffer_bytes;
+        bytes(capacity, *shards) <= room && ring_words <= 1 << 31 && one_buffer
+    };
+    (0..=most.max(1).ilog2()).rev().map(|log2| 1 << log2).find(fits)
 }
 
 /// A runtime and the word that its tasks look at.
@@ -140,14 +156,14 @@ impl<'a> Gate<'a> {
         Ok(())
     }
 
-    /// Tasks a second, from the host's lines on.
-    fn lines(&self, count: u32, tally: &mut Tally) -> Result<f64, Error> {
+    /// How long tasks take from the host's lines on.
+    fn lines(&self, count: u32, tally: &mut Tally) -> Result<Duration, Error> {
         submit_all(self.runtime, &tasks(Task::new(NOTHING), count), tally)?;
-        self.work_off(count, tally)
+        self.work_off(tally)
     }
 
-    /// Tasks a second, from the rings on.
-    fn rings(&self, count: u32, tally: &mut Tally) -> Result<f64, Error> {
+    /// How long tasks take from the rings on.
+    fn rings(&self, count: u32, tally: &mut Tally) -> Result<Duration, Error> {
         self.set(0)?;
         let before = self.runtime.stats().admitted;
         submit_all(self.runtime, &tasks(Task::new(GATED).input(self.input), count), tally)?;
@@ -162,11 +178,11 @@ impl<'a> Gate<'a> {
             }
         }
         self.set(1)?;
-        self.work_off(count, tally)
+        self.work_off(tally)
     }
 
     /// Launches slices until all is done, and times them: the host's part in between is its own.
-    fn work_off(&self, count: u32, tally: &mut Tally) -> Result<f64, Error> {
+    fn work_off(&self, tally: &mut Tally) -> Result<Duration, Error> {
         let (runtime, mut took) = (self.runtime, Duration::ZERO);
         loop {
             let start = Instant::now();
@@ -187,7 +203,7 @@ impl<'a> Gate<'a> {
             runtime.unregister_buffer(handle, LONGEST)?;
         }
         settle(runtime, tally)?;
-        Ok(f64::from(count) / took.as_secs_f64())
+        Ok(took)
     }
 }
 

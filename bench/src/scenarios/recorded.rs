@@ -1,5 +1,6 @@
 //! What one does without taskring on the device's side: dispatches that are recorded beforehand, of which the device decides the sizes at most.
 
+use std::ffi::CStr;
 use std::time::Instant;
 
 use taskring::{Buffer, BufferDesc, Device, MemoryKind, vk};
@@ -154,23 +155,17 @@ fn generated(run: &mut Run<'_>) -> Result<(), Error> {
     // SAFETY: the physical device is the instance's, and both live.
     let extensions = unsafe { instance.enumerate_device_extension_properties(physical) };
     let extensions = extensions.map_err(crate::kernel::failed("vkEnumerateDeviceExtensionProperties"))?;
-    let has = |name: &&str| extensions.iter().any(|one| one.extension_name_as_c_str() == Ok(cstr(name).as_c_str()));
-    let known = ["VK_EXT_device_generated_commands", "VK_NV_device_generated_commands_compute"];
-    let reason = match known.iter().find(|name| has(name)) {
-        Some(name) => {
-            format!("the device has {name}, which taskring's device is made without")
-        }
-        None => format!("the device has neither {} nor {}", known[0], known[1]),
+    let has = |name: &&CStr| extensions.iter().any(|one| one.extension_name_as_c_str() == Ok(*name));
+    let known = [c"VK_EXT_device_generated_commands", c"VK_NV_device_generated_commands_compute"];
+    let reason = match known.into_iter().find(has) {
+        Some(name) => format!("the device has {}, which taskring's device is made without", name.to_string_lossy()),
+        None => "the device has no extension for them".into(),
     };
     run.skip(Variant::alternative("device-generated commands"), reason);
     Ok(())
 }
 
-fn cstr(name: &str) -> std::ffi::CString {
-    std::ffi::CString::new(name).unwrap_or_default()
-}
-
-/// Buffers of records, for [`records`].
+/// Writes rows of 16 bytes.
 const RECORDS: &str = "#version 460
 #extension GL_EXT_buffer_reference : require
 layout(local_size_x = 256) in;
