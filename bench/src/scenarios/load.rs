@@ -24,6 +24,8 @@ pub(super) const TURN: Duration = Duration::from_micros(10);
 
 /// The arithmetic of [`SPINS`]: `x` is never 0 for a seed that is not, which no compiler knows.
 pub(super) const ROUND: &str = "x ^= x << 13u; x ^= x >> 17u; x ^= x << 5u;";
+/// Long beside what it costs to submit and to hear of the end.
+const LONG_BATCH: Duration = Duration::from_millis(2);
 /// The most rounds of a turn. On any device they take less than a second.
 const MOST_ROUNDS: u32 = 1 << 22;
 
@@ -102,8 +104,8 @@ impl Gate {
     }
 }
 
-/// Finds how many rounds of the op with this handle, which is [`SPINS`], take [`TURN`]: by how much longer one batch takes with twice the rounds.
-/// For as long as clocks take to rise, the last finding counts.
+/// Finds how many rounds of the op with this handle, which is [`SPINS`], take [`TURN`], from one batch of so many rounds that submitting it is nothing
+/// beside them. For as long as clocks take to rise, the last finding counts.
 pub(super) fn calibrate(
     run: &Run<'_>,
     runtime: &Runtime,
@@ -127,15 +129,13 @@ pub(super) fn calibrate(
     };
     let (began, mut rounds) = (Instant::now(), 1 << 10);
     loop {
-        let (once, twice) = (took(rounds)?, took(2 * rounds)?);
-        let each = twice.saturating_sub(once).as_secs_f64() / f64::from(rounds);
-        // Long beside what it costs to submit and to hear of the end.
-        let tells = each * f64::from(rounds) > 200e-6;
-        if !tells && rounds < MOST_ROUNDS {
+        let all = took(rounds)?;
+        if all < LONG_BATCH && rounds < MOST_ROUNDS {
             rounds *= 2;
         } else if began.elapsed() > run.warm_up() {
             gate.set(false)?;
-            return Ok((TURN.as_secs_f64() / each.max(1e-12)).clamp(1.0, f64::from(MOST_ROUNDS)) as u32);
+            let parts = all.as_secs_f64() / TURN.as_secs_f64();
+            return Ok((f64::from(rounds) / parts).clamp(1.0, f64::from(MOST_ROUNDS)) as u32);
         }
     }
 }
