@@ -279,6 +279,7 @@ impl State {
         let new = exit.admitted.wrapping_sub(self.admitted).wrapping_add(exit.resumes.wrapping_sub(self.resumes));
         self.came_back = came.saturating_sub(new);
         (self.pushed, self.tick) = (pushed, exit.tick);
+        self.stats.admitted += u64::from(exit.admitted.wrapping_sub(self.admitted));
         self.admitted = exit.admitted;
         self.mailbox.admitted(memory, exit.admitted);
         self.waiting = exit.waiting;

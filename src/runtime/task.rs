@@ -206,6 +206,8 @@ pub struct RuntimeStats {
     pub turns: u64,
     /// Tasks taken from the host.
     pub submitted: u64,
+    /// Tasks that the device has taken in up to the end of the last slice; those that a recovery published again count twice.
+    pub admitted: u64,
     /// Tasks that ended Done.
     pub done: u64,
     /// Tasks that ended Faulted.

@@ -48,7 +48,7 @@ fn measure(run: &mut Run<'_>) -> Result<(), Error> {
 }
 
 /// How long the last slice stayed without anything to do.
-fn lingers(runtime: &Runtime) -> Duration {
+pub(super) fn lingers(runtime: &Runtime) -> Duration {
     runtime.last_launch().map_or(Duration::ZERO, |launch| launch.decision.linger.value)
 }
 

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use taskring::{BackendError, Program, Runtime, RuntimeOptions, Task, TaskHandle, TaskWorkItem, TimelineId, Width};
 
 use super::drain::submit_all;
+use super::load::unfit;
 use crate::run::{LONGEST, settle};
 use crate::{Error, Run, Scenario, Tally, Unit, Variant};
 
@@ -39,6 +40,10 @@ const ON_GPU: Load =
 const ON_CPU: Load = Load { bursts: 2, burst: 1 << 10, yields: 4, long: 4, turns: 32, waiting: 500, signals: 5 };
 
 fn measure(run: &mut Run<'_>) -> Result<(), Error> {
+    if let Some(reason) = unfit(run)? {
+        run.skip(Variant::ours("the policy"), reason);
+        return Ok(());
+    }
     let program = program()?;
     let load = if run.is_cpu() { ON_CPU } else { ON_GPU };
     let fixed: &[u32] =
