@@ -24,7 +24,7 @@ pub struct RuntimeOptions {
     pub most_workers: Option<u32>,
     /// Shards of the rings: a power of two, at most the number of workers. Claims in different shards do not contend; in exchange a worker
     /// sees only its own shard and one other each turn, so order between shards is loose, and each shard has rings for the whole capacity (40
-    /// bytes a slot). `None`: one for each 8 workers that a slice can have, at most 64 and at most 256 MiB.
+    /// bytes a slot), of at most 2^31 words together: 10 * shards * capacity. `None`: one for each 8 workers that a slice can have, at most 64 and at most 256 MiB.
     pub shards: Option<u32>,
     /// Whether a running slice hears the host.
     pub mode: Mode,
@@ -142,6 +142,13 @@ impl RuntimeOptions {
                 must: "a power of two up to 256",
             });
         }
+        if self.ring_words(shards) > MOST_RING_WORDS {
+            return Err(BackendError::BadOption {
+                option: "shards",
+                value: shards.into(),
+                must: "so few that 10 * shards * capacity, the words of all rings, is at most 2^31",
+            });
+        }
         within("turn_budget", self.turn_budget.unwrap_or(1), 1..=1 << 30, "from 1 to 2^30")?;
         let micros = |time: Duration| u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
         if let Some(slice_time) = self.slice_time.filter(|time| *time != Duration::MAX) {
@@ -209,14 +216,21 @@ fn cores() -> u32 {
 
 /// Bytes of rings that the default number of shards stays under.
 const RING_BYTES: u64 = 256 << 20;
+/// Words of all rings: the kernel finds one by an index of 32 bits, and SPIR-V takes an index for a signed number.
+const MOST_RING_WORDS: u64 = 1 << 31;
 
 impl RuntimeOptions {
     /// How many shards there are with this many workers: never more, or some would be nobody's home.
     pub(super) fn shards_for(&self, workers: u32) -> u32 {
         let most = |limit: u32| 1 << limit.max(1).ilog2();
-        let fitting = RING_BYTES / (u64::from(abi::TASK_PRIORITIES) * 8 * u64::from(self.capacity));
+        let fitting = RING_BYTES / (4 * self.ring_words(1));
         let default = (workers / 8).min(64).min(u32::try_from(fitting).unwrap_or(u32::MAX));
         most(self.shards.unwrap_or(default).min(workers))
+    }
+
+    /// Words of all rings of so many shards; an entry has two.
+    fn ring_words(&self, shards: u32) -> u64 {
+        2 * u64::from(abi::TASK_PRIORITIES) * u64::from(shards) * u64::from(self.capacity)
     }
 }
 
@@ -237,6 +251,25 @@ mod tests {
         assert_eq!([1 << 19, 1 << 20, 1 << 22, 1 << 24].map(|capacity| shards(capacity, None, 256)), [8, 4, 1, 1]);
         assert_eq!(shards(1 << 14, Some(8), 256), 8);
         assert_eq!(shards(1 << 14, Some(8), 2), 2, "a shard needs a worker at home");
+    }
+
+    #[test]
+    fn every_word_of_the_rings_has_an_index() {
+        for log2 in 6..=24 {
+            let with = |shards| RuntimeOptions { capacity: 1 << log2, shards, ..Default::default() };
+            for shards in (0..=8).map(|log2| 1u32 << log2) {
+                let words = 10 * (u64::from(shards) << log2);
+                let asked = with(Some(shards)).check();
+                let named = matches!(asked, Err(BackendError::BadOption { option: "shards", .. }));
+                assert_eq!((asked.is_ok(), named), (words <= 1 << 31, words > 1 << 31), "2^{log2}, {shards}");
+            }
+            for workers in [1, 7, 8, 256, 1024, 65_535] {
+                let options = with(None);
+                let (checked, shards) = (options.check(), options.shards_for(workers));
+                assert_eq!(checked, Ok(()));
+                assert!(10 * (u64::from(shards) << log2) <= 1 << 31, "2^{log2}, {workers} workers");
+            }
+        }
     }
 
     #[test]
