@@ -212,8 +212,10 @@ fn a_slice_that_is_never_submitted_is_taken_back_and_its_tasks_run_later() {
     }
     // SAFETY: as above; there is none.
     assert!(!unsafe { bench.runtime.discard_slice() }.unwrap());
-    assert_eq!(bench.runtime.stats().slices, 0);
+    assert_eq!((bench.runtime.stats().slices, bench.runtime.last_launch()), (0, None));
     bench.frames_until_done();
+    let decision = bench.runtime.last_launch().expect("a launch").decision;
+    assert_eq!((decision.slice_time.value, decision.linger.value), (5 * MS, Duration::ZERO), "a frame's budget");
     assert_eq!(pollster::block_on(ended).unwrap().task_id, 3);
     // Once more, with memory that is not fresh.
     bench.runtime.submit_batch(&[Task::new(NOTHING).item()]).unwrap();

@@ -84,3 +84,16 @@ fn every_required_feature_of_kernels_is_used_by_one() {
     let required: Vec<_> = Feature::REQUIRED.into_iter().filter(|feature| !used.contains(feature)).collect();
     assert_eq!(required, [Feature::TimelineSemaphore], "which is the host's");
 }
+
+#[cfg(feature = "self-substrate-adapters")]
+#[test]
+fn state_convergence_runs_on_every_device_that_is_taken() {
+    for words in [256, 1 << 20] {
+        let body = "next[index] = min(current[index], current[index / 2u]);";
+        let build = taskring::TaskQueueSnapshot::build_state_convergence_program;
+        let program = build(body, "current", "next", "changed", words, 100).expect("a program");
+        let used = features(&load_words(program.spirv()).expect("SPIR-V"));
+        let optional: Vec<_> = used.into_iter().filter(|feature| !feature.is_required()).collect();
+        assert_eq!(optional, [], "{words} words");
+    }
+}
