@@ -58,7 +58,12 @@ uint tr_bucket(uint timeline, uint epoch_lo) {
 }
 
 uint tr_list(uint bucket, uint sublist) {
-    return (bucket & (TR_WHEEL_BUCKETS - 1u)) * TR_WHEEL_LISTS + (sublist & (TR_WHEEL_LISTS - 1u));
+    return (bucket & (TR_WHEEL_BUCKETS - 1u)) * tr_launch.lists + (sublist & (tr_launch.lists - 1u));
+}
+
+// Index of the word that has a list's bit: 1 as long as nobody has hung anything there, as all words of an empty wheel are ~0.
+uint tr_list_word(uint list) {
+    return TR_WHEEL_BUCKETS * tr_launch.lists + list / 32u;
 }
 
 // One attempt to hang a slot into its list. Its words were written before a tr_release; pairs with the tr_pass_on after the exchange in tr_empty.
@@ -86,7 +91,7 @@ uvec2 tr_known_epoch;
 
 // Says that a waiter hangs where its waker may have looked already.
 void tr_set_dirty() {
-    tr_release(); // pairs with the barrier in tr_empty, after the exchange in tr_take_dirty
+    tr_release(); // pairs with the tr_converge before tr_empty, after the exchange in tr_take_dirty
     tr_exchange(tr_push.control, TR_CONTROL_DIRTY, 1u);
 }
 
@@ -97,18 +102,28 @@ bool tr_take_dirty() {
     return tr_uniform(dirty) != 0u;
 }
 
-// Hangs this lane's paused task into its list; false if other workers were in the way too often, and the task goes round its ring instead.
-bool tr_park(uint slot, uint ticket, TaskWorkItem item, uvec2 target) {
+// Hangs this lane's paused task into its list; false if other workers were in the way too often, and the task goes round its ring instead. If the task
+// should have been woken meanwhile, `rest` gets what hangs in that list, for this worker to place anew.
+bool tr_park(uint slot, uint ticket, TaskWorkItem item, uvec2 target, inout uint rest) {
     uint timeline = tr_timeline(item);
     uint list = tr_list(tr_bucket(timeline, target.x), slot);
     bool parked = false;
     for (uint attempt = 0u; attempt < TR_PARK_ATTEMPTS && !parked; ++attempt) parked = tr_hang(list, slot);
     if (!parked) return false;
-    // The waker reads the epoch, or who is cancelled, and then empties the lists up to it. If it emptied this one before we hung the task there, our exchange
-    // follows its exchange in the list's modification order, and after this fence (pairs with the tr_converge in tr_empty) we read something at
+    tr_release(); // pairs with the tr_pass_on in tr_empty: who takes the list's bit finds the task in the list
+    tr_and(tr_push.wheel, tr_list_word(list), ~(1u << (list & 31u)));
+    // The waker reads the epoch, or who is cancelled, and then takes the bits of the lists up to it. If it took this one's before we set it, our step
+    // follows its exchange in the word's modification order, and after this fence (pairs with the tr_converge before tr_empty) we read something at
     // least as new as what it read. So one of us sees the other: nobody is left behind.
     tr_acquire();
     uvec2 epoch;
-    if (!tr_epoch(timeline, epoch) || tr_reached(epoch, target) || tr_wait_fault(item, slot, ticket, tr_status(timeline)) != 0u) tr_set_dirty();
+    bool whole = tr_epoch(timeline, epoch);
+    if (whole && !tr_reached(epoch, target) && tr_wait_fault(item, slot, ticket, tr_status(timeline)) == 0u) return true;
+    if (whole && rest == TR_NIL) {
+        rest = tr_exchange(tr_push.wheel, list, TR_NIL);
+        tr_acquire(); // pairs with tr_release in tr_hang
+    } else {
+        tr_set_dirty();
+    }
     return true;
 }

@@ -55,8 +55,8 @@ TrNews tr_listen() {
     return news;
 }
 
-// Looks at the doorbell alone, a little while, or until it has something new.
-void tr_doze(inout TrNews news) {
+// Looks at the doorbell alone, a little while, or until it has something new. True if that is lines and nothing else.
+bool tr_doze(inout TrNews news) {
     for (uint look = 0u; look < TR_DOZE_LOOKS; ++look) {
         uint tail = tr_load(tr_push.bell, TR_BELL_TAIL);
         uint stop = tr_load(tr_push.bell, TR_BELL_STOP);
@@ -65,6 +65,7 @@ void tr_doze(inout TrNews news) {
         uint cancels = tr_load(tr_push.bell, TR_BELL_CANCELS);
         uint turn = tr_load_turn();
         if (!tr_any(tail != news.tail || stop != news.stop || signals != news.signals || recorded != news.recorded)) continue;
+        bool rung = !tr_any(stop != news.stop || signals != news.signals || recorded != news.recorded);
         news.tail = tr_uniform(tail);
         news.stop = tr_uniform(stop);
         news.signals = tr_uniform(signals);
@@ -73,6 +74,7 @@ void tr_doze(inout TrNews news) {
         news.turn = turn;
         tr_cancelling = tr_load(tr_push.bell, TR_BELL_CANCELLING);
         tr_open_tenants = tr_load(tr_push.bell, TR_BELL_OPEN_TENANTS);
-        return;
+        return rung;
     }
+    return false;
 }

@@ -142,6 +142,14 @@ void tr_publish_exit(uint slice) {
 // What one lane tells all: written by it before a tr_converge, read after; two of them in turn, so that nobody writes what a slow lane still reads.
 // (A broadcast from a lane that is not constant is a feature of its own.)
 shared uvec4 tr_told[2];
+// Likewise, what each lane tells: written before a tr_meet, read after, and not written anew before another one.
+shared uint tr_lanes_told[128];
+
+// The lanes meet, and see what the others told them. Needs subgroup-uniform control flow.
+void tr_meet() {
+    controlBarrier(gl_ScopeSubgroup, gl_ScopeWorkgroup, gl_StorageSemanticsShared,
+                   gl_SemanticsAcquireRelease | gl_SemanticsMakeAvailable | gl_SemanticsMakeVisible);
+}
 
 // A worker is a whole subgroup (tr_unfit), so where control flow is uniform lane 0 takes part: to name it costs an instruction, and to find the first
 // lane that takes part some ten.

@@ -36,8 +36,8 @@ void tr_finish(bool mine, uint slot, uint ticket, TaskWorkItem item) {
 
 // Puts each lane's task where its state says: into a ring, a wait list, or the completion ring. The task and its meta are in registers, and its
 // slot belongs to this lane. `target_from` says where the 64-bit epoch of a paused task comes from. True for lanes whose task could not be put anywhere, and has
-// to go round its ring (tr_put). Uniform control flow.
-bool tr_dispose(bool mine, uint slot, SlotMeta meta, TaskWorkItem item, uint target_from) {
+// to go round its ring (tr_put). `rest` is what is left of the list that it was the first of. Uniform control flow.
+bool tr_dispose(bool mine, uint slot, SlotMeta meta, TaskWorkItem item, uint target_from, inout uint rest) {
     bool paused = mine && item.state == TASK_STATE_PAUSED;
     bool undecided = false; // the host was just writing the epoch that the target is counted from: the task goes round its ring
     uint timeline = tr_timeline(item);
@@ -89,7 +89,7 @@ bool tr_dispose(bool mine, uint slot, SlotMeta meta, TaskWorkItem item, uint tar
 
     if (!tr_any(parks || undecided)) return false;
     bool homeless = undecided;
-    if (parks) homeless = !tr_park(slot, meta.ticket, item, target);
+    if (parks) homeless = !tr_park(slot, meta.ticket, item, target, rest);
     // The rest of its list stays behind it, if it was the first of one.
     if (homeless) tr_push.metas.meta[slot].next = undecided ? TR_UNDECIDED : target_from == TR_TARGET_KEPT ? meta.next : TR_NIL;
     return homeless;

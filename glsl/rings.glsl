@@ -73,6 +73,7 @@ struct TrBatch {
     bool found;        // there was something, even if another worker was faster
     bool wide;         // it is one task, lane 0's, and all lanes run it
     bool runs;         // its tasks take a turn; else they are only put where they belong
+    bool ran;          // they have taken it already
     bool loaded;       // its tasks are in registers: they were in no ring, and have no age
     bool lined;        // it comes from the host's lines
     uint lines;        // that were taken behind those of this batch, and are to be placed after it
@@ -91,6 +92,7 @@ TrBatch tr_no_batch(uint tick) {
     batch.found = false;
     batch.wide = false;
     batch.runs = false;
+    batch.ran = false;
     batch.loaded = false;
     batch.lined = false;
     batch.lines = 0u;

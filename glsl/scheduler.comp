@@ -29,6 +29,30 @@ void tr_run(TrBatch batch, bool runs, inout TaskWorkItem item) {
     }
 }
 
+// The shortest way there is, for tasks that are in registers and end in this turn: a task comes back sooner for each instruction that it does not
+// pass. Ops with a short text are in the kernel once more for it. True if that was all; else `batch` goes the other way, from where it is.
+bool tr_quick(inout TrBatch batch, bool cut) {
+    bool mine = batch.mine;
+    bool plain = true;
+    if (mine) plain = tr_is_quick(batch.item.op_handle) && tr_run_fault(batch.item) == 0u;
+    if (tr_any(!plain) || tr_cancelling != 0u || tr_launch.trace_capacity > 0u) return false;
+    batch.ran = true;
+    bool ended = true;
+    if (mine) {
+        // What a recovery must know.
+        batch.item.state = TASK_STATE_RUNNING;
+        tr_push.slots.slot[batch.slot] = batch.item;
+        tr_push.metas.meta[batch.slot] = batch.meta; // after its task, as in tr_dispose
+        Turn turn = tr_run_quick(batch.item);
+        ended = turn.action == TASK_TURN_COMPLETE && tr_fault == 0u;
+        if (ended) batch.item.state = TASK_STATE_DONE;
+        else batch.item = tr_after_turn(batch.item, turn, tr_fault);
+    }
+    if (!tr_loops_turn() || cut || tr_any(!ended)) return false;
+    tr_finish(mine, batch.slot, batch.meta.ticket, batch.item);
+    return true;
+}
+
 // Works on a batch: those tasks that may run take a turn, and all are put where they belong then. There is one way through this for every task, wherever
 // it comes from, since what is not in the instruction cache costs more than a branch. False if the driver cut it: then nothing is committed and the
 // host recovers the tasks.
@@ -57,7 +81,9 @@ bool tr_work(TrBatch batch, bool cut) {
         if (batch.runs) {
             bool runs = false;
             uint fault = 0u;
-            if (works && item.state != TASK_STATE_PAUSED) {
+            if (batch.ran) {
+                runs = mine;
+            } else if (works && item.state != TASK_STATE_PAUSED) {
                 uint age = 0u;
                 if (!batch.loaded) age = uint(max(int(batch.tick - meta.enqueue_tick), 0));
                 item.age_ticks = tr_saturating_add(item.age_ticks, age);
@@ -71,11 +97,13 @@ bool tr_work(TrBatch batch, bool cut) {
                 item = tr_faulted(item, fault);
                 runs = false;
             }
-            if (runs) item.state = TASK_STATE_RUNNING;
+            if (runs && !batch.ran) item.state = TASK_STATE_RUNNING;
             uvec4 running = subgroupBallot(mine && runs);
             if (batch.wide) tr_converge(); // every lane has loaded the task
             // What a recovery must know.
-            if (mine && runs && batch.loaded) {
+            if (batch.ran) {
+                // It knows.
+            } else if (mine && runs && batch.loaded) {
                 tr_push.slots.slot[slot] = item;
                 tr_push.metas.meta[slot] = meta; // after its task, as in tr_dispose
             } else if (mine && runs) {
@@ -84,7 +112,7 @@ bool tr_work(TrBatch batch, bool cut) {
             uint began = 0u;
             if (tr_launch.trace_capacity > 0u) began = tr_reserve(TR_CONTROL_CLOCK, running);
             uint pc = item.continuation_pc;
-            tr_run(batch, runs, item);
+            if (!batch.ran) tr_run(batch, runs, item);
             if (!tr_loops_turn() || cut) return false;
             if (batch.wide) tr_converge(); // what each lane wrote, before lane 0 publishes the task
             if (tr_launch.trace_capacity > 0u) {
@@ -107,7 +135,7 @@ bool tr_work(TrBatch batch, bool cut) {
             uint fault = tr_placement_fault(item);
             if (fault != 0u) item = tr_faulted(item, fault);
         }
-        bool homeless = tr_dispose(mine, slot, meta, item, target_from);
+        bool homeless = tr_dispose(mine, slot, meta, item, target_from, rest);
         // A line whose task has ended in its first turn needs no mark.
         bool ended = batch.runs && (item.state == TASK_STATE_DONE || item.state == TASK_STATE_FAULTED);
         if (batch.lined) tr_mark(mine && !ended, position);
@@ -116,7 +144,7 @@ bool tr_work(TrBatch batch, bool cut) {
         // them to go on: nobody is kept from other work by a long list.
         uint most = min(tr_launch.batch, gl_SubgroupSize);
         bool goes_on = rest != TR_NIL && !homeless;
-        bool stops = hop >= TR_FOLLOW_HOPS;
+        bool stops = batch.lined || hop >= TR_FOLLOW_HOPS;
         if (tr_any(homeless || (stops && goes_on))) {
             tr_put(homeless || (stops && goes_on), homeless ? slot : rest, homeless ? item.priority : TASK_PRIORITY_CRITICAL,
                    homeless && tr_op_width(item.op_handle) == TR_WIDTH_SUBGROUP);
@@ -129,7 +157,7 @@ bool tr_work(TrBatch batch, bool cut) {
             slot = meta.ticket & tr_capacity_mask();
             continue;
         }
-        if (stops || batch.lined || !tr_any(goes_on)) return true;
+        if (stops || !tr_any(goes_on)) return true;
         batch.runs = false;
         batch.wide = false;
         loaded = false;
@@ -158,7 +186,8 @@ void main() {
     uint turn = 0u;
     for (; reason == TR_EXIT_NONE; ++turn) {
         now = tr_now(turn);
-        if (dozes) tr_doze(news);
+        bool rung = false; // for lines, and nothing else
+        if (dozes) rung = tr_doze(news);
         else news = tr_listen();
         reason = tr_called_off(news, turn, now - began);
         if (reason != TR_EXIT_NONE) break;
@@ -168,7 +197,7 @@ void main() {
         bool found = false;
         bool ran = false;
         // Until something runs: waiters, lines, rings.
-        for (uint source = 0u; source < 3u && !ran; ++source) {
+        for (uint source = rung ? 1u : 0u; source < 3u && !ran; ++source) {
             TrBatch batch;
             if (source == 0u) batch = tr_wake(news);
             else if (source == 1u) batch = tr_admit(news);
@@ -176,6 +205,7 @@ void main() {
             found = found || batch.found;
             if (batch.count == 0u) continue;
             ran = batch.runs;
+            if (batch.runs && batch.loaded && tr_quick(batch, cut)) continue;
             if (!tr_work(batch, cut)) reason = TR_EXIT_CUT;
         }
         if (reason != TR_EXIT_NONE) break;

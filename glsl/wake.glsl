@@ -17,28 +17,54 @@ void tr_hand_over() {
     tr_put(tr_taken != TR_NIL, tr_taken, TASK_PRIORITY_CRITICAL, false);
 }
 
-// Takes all waiters out of so many lists of the wheel, from the first one of a bucket on. Uniform control flow, after a tr_converge, which pairs with
-// tr_acquire in tr_park: who hangs a task behind us sees the epoch that any lane of ours saw.
-void tr_empty(uint bucket, uint lists) {
-    for (uint base = 0u; base < lists; base += TR_WAKE_LISTS * gl_SubgroupSize) {
-        uint node[TR_WAKE_LISTS];
-        [[unroll]] for (uint k = 0u; k < TR_WAKE_LISTS; ++k) {
+// Takes all waiters out of so many buckets of the wheel, from this one on. Uniform control flow, after a tr_converge, which pairs with tr_acquire in
+// tr_park: who sets a list's bit behind us sees the epoch that any lane of ours saw.
+void tr_empty(uint bucket, uint buckets) {
+    uint words = tr_launch.lists / 32u;
+    uint first = (bucket & (TR_WHEEL_BUCKETS - 1u)) * words;
+    bool passed_on = false;
+    for (uint base = 0u; base < buckets * words; base += TR_WAKE_WORDS * gl_SubgroupSize) {
+        uint bits[TR_WAKE_WORDS];
+        uint groups = 0u;
+        [[unroll]] for (uint k = 0u; k < TR_WAKE_WORDS; ++k) {
             uint i = base + k * gl_SubgroupSize + gl_SubgroupInvocationID;
-            node[k] = TR_NIL;
-            if (i < lists) node[k] = tr_exchange(tr_push.wheel, tr_list(bucket + i / TR_WHEEL_LISTS, i), TR_NIL);
+            bits[k] = 0u;
+            // Words of the wheel follow one another, and the first the last.
+            uint word = TR_WHEEL_BUCKETS * tr_launch.lists + (first + i) % (TR_WHEEL_BUCKETS * words);
+            if (i < buckets * words) bits[k] = ~tr_exchange(tr_push.wheel, word, ~0u);
         }
-        // Pairs with tr_release in tr_hang and tr_set_dirty; and what was done here, with the tr_acquire of the next worker that finds `turn` even.
-        tr_pass_on();
-        uint all = TR_NIL;
-        [[unroll]] for (uint k = 0u; k < TR_WAKE_LISTS; ++k) all &= node[k];
-        if (!tr_any(all != TR_NIL)) continue;
-        for (uint k = 0u; k < TR_WAKE_LISTS; ++k) {
-            if (!tr_any(node[k] != TR_NIL)) continue;
-            tr_hand_over();
-            tr_taken = node[k];
-            tr_has_taken = true;
+        [[unroll]] for (uint k = 0u; k < TR_WAKE_WORDS; ++k) groups |= tr_any(bits[k] != 0u) ? 1u << k : 0u;
+        if (groups != 0u) tr_acquire(); // pairs with the tr_release before the bit was set
+        for (; groups != 0u; groups &= groups - 1u) {
+            // Selected, not indexed: an array that is indexed lies in memory.
+            uint k = uint(findLSB(groups));
+            uint own = 0u;
+            [[unroll]] for (uint i = 0u; i < TR_WAKE_WORDS; ++i) own = i == k ? bits[i] : own;
+            tr_lanes_told[gl_SubgroupInvocationID] = own;
+            uvec4 lanes = subgroupBallot(own != 0u);
+            tr_meet();
+            // All lanes go through each word: a list for each of them.
+            for (; lanes != uvec4(0u); lanes = subgroupBallot(own != 0u)) {
+                uint lane = subgroupBallotFindLSB(lanes);
+                if (gl_SubgroupInvocationID == lane) own = 0u;
+                uint its = tr_lanes_told[lane];
+                uint list = (first + base + k * gl_SubgroupSize + lane) % (TR_WHEEL_BUCKETS * words) * 32u;
+                for (uint bit = gl_SubgroupInvocationID; bit - gl_SubgroupInvocationID < 32u; bit += gl_SubgroupSize) {
+                    bool hangs = bit < 32u && (its >> bit & 1u) != 0u;
+                    if (!tr_any(hangs)) continue;
+                    tr_hand_over();
+                    tr_taken = TR_NIL;
+                    if (hangs) tr_taken = tr_exchange(tr_push.wheel, list + bit, TR_NIL);
+                    tr_has_taken = tr_any(tr_taken != TR_NIL);
+                    // Pairs with tr_release in tr_hang; and what was done here, with the tr_acquire of the next worker that finds `turn` even.
+                    tr_pass_on();
+                    passed_on = true;
+                }
+            }
+            tr_meet();
         }
     }
+    if (!passed_on) tr_pass_on(); // as above
 }
 
 // Whether a timeline's epoch is another than that up to which its waiters were woken. `certain` is false if one of them was just being written.
@@ -162,7 +188,7 @@ TrBatch tr_wake(TrNews news) {
             tr_known_timeline = whole ? TR_NIL : base + lane;
             tr_known_epoch = its.zw;
             uint bucket = whole ? 0u : tr_bucket(base + lane, its.x + 1u);
-            tr_empty(bucket, (whole ? TR_WHEEL_BUCKETS : its.y) * TR_WHEEL_LISTS);
+            tr_empty(bucket, whole ? TR_WHEEL_BUCKETS : its.y);
             whole = false;
         }
         if (won) tr_store(tr_push.control, wake + 2u, turn + 2u); // after the tr_pass_on in tr_empty

@@ -131,10 +131,12 @@ shared_consts! {
 
     /// Buckets of the wait wheel: one for each epoch, modulo this.
     pub TR_WHEEL_BUCKETS = 256;
-    /// Lists of a bucket; a slot's index chooses. A list is followed by one lane, node by node: so many waiters of one epoch are woken side by side.
-    pub TR_WHEEL_LISTS = 256;
-    /// Lists that a waking lane empties at once, so that it waits for memory once for all of them.
-    pub TR_WAKE_LISTS = 8;
+    /// Fewest lists of a bucket: as many as a word has bits, of which each says whether its list is empty.
+    pub TR_WHEEL_FEWEST = 32;
+    /// Most lists of a bucket. A list is gone along by one lane, task by task: so many waiters of one epoch are woken side by side.
+    pub TR_WHEEL_MOST = 4096;
+    /// Words of such bits that a waking lane takes at once, so that it waits for memory once for all of them.
+    pub TR_WAKE_WORDS = 8;
     /// Waiters of one list that a worker places in one turn; what is left of the list is in a ring by then, for anyone.
     pub TR_FOLLOW_HOPS = 64;
     /// Ends a wait list.
@@ -288,8 +290,8 @@ shared_structs! {
         pub follows,
         /// 1 if completions carry ages and counts.
         pub counts,
-        /// Not used.
-        pub reserved0,
+        /// Lists of a bucket of the wheel, a power of two; a slot's index chooses.
+        pub lists,
         /// Not used.
         pub reserved1,
         /// Not used.

@@ -68,6 +68,20 @@ pub struct StructLayout {
     pub fields: &'static [(&'static str, usize)],
 }
 
+/// Lists of a bucket of the wait wheel in a runtime of this capacity: enough for many lanes to go along them where all tasks wait for one epoch, and few
+/// where few can.
+#[must_use]
+pub const fn wheel_lists(capacity: u32) -> u32 {
+    let wanted = capacity / TR_WHEEL_BUCKETS;
+    if wanted < TR_WHEEL_FEWEST {
+        TR_WHEEL_FEWEST
+    } else if wanted > TR_WHEEL_MOST {
+        TR_WHEEL_MOST
+    } else {
+        wanted
+    }
+}
+
 /// The value, or a panic with the error's words: what the twins under `legacy-infallible` do.
 #[cfg(feature = "legacy-infallible")]
 #[track_caller]

@@ -1,6 +1,6 @@
 //! Paused tasks and the epochs that they wait for: the twin of `epochs.glsl`.
 
-use crate::abi::{SlotMeta, TR_NIL, TR_WHEEL_BUCKETS, TR_WHEEL_LISTS};
+use crate::abi::{SlotMeta, TR_NIL, TR_WHEEL_BUCKETS, wheel_lists};
 
 /// The 64-bit epoch that a 32-bit `resume_epoch` means: of those that end in these 32 bits the nearest to `epoch` that
 /// is not below zero. Up to 2^31 behind is "already reached".
@@ -17,11 +17,6 @@ pub(super) fn bucket(timeline: u32, epoch_lo: u32) -> u32 {
     epoch_lo.wrapping_add(timeline * 37)
 }
 
-/// Index of a list of a bucket.
-pub(super) fn list(bucket: u32, sublist: u32) -> usize {
-    (bucket % TR_WHEEL_BUCKETS * TR_WHEEL_LISTS + sublist % TR_WHEEL_LISTS) as usize
-}
-
 /// One timeline: where it is, and up to where its waiters have been woken.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Timeline {
@@ -34,21 +29,33 @@ pub(super) struct Timeline {
 /// The heads of the wait lists; a slot's `next` continues its list.
 pub(super) struct Wheel {
     heads: Vec<u32>,
+    /// Lists of a bucket.
+    pub(super) lists: u32,
 }
 
 impl Wheel {
-    pub(super) fn new() -> Self {
-        Self { heads: vec![TR_NIL; (TR_WHEEL_BUCKETS * TR_WHEEL_LISTS) as usize] }
+    pub(super) fn new(capacity: u32) -> Self {
+        let lists = wheel_lists(capacity);
+        Self { heads: vec![TR_NIL; (TR_WHEEL_BUCKETS * lists) as usize], lists }
+    }
+
+    /// Index of a list of a bucket.
+    pub(super) fn list(&self, bucket: u32, sublist: u32) -> usize {
+        (bucket % TR_WHEEL_BUCKETS * self.lists + sublist % self.lists) as usize
+    }
+
+    /// Empties the wheel's `index`th 32 lists, as many at a time as there are lanes, and gives the first slots of those that were not empty.
+    pub(super) fn take_lists(&mut self, index: u32, lanes: u32) -> Vec<Vec<u32>> {
+        let first = index as usize * 32 % self.heads.len();
+        let lists = self.heads[first..first + 32].chunks_mut(lanes as usize);
+        let taken = lists.map(|heads| heads.iter_mut().map(|head| std::mem::replace(head, TR_NIL)));
+        let groups = taken.map(|slots| slots.filter(|slot| *slot != TR_NIL).collect::<Vec<_>>());
+        groups.filter(|slots| !slots.is_empty()).collect()
     }
 
     /// Hangs a slot at the front of a list.
     pub(super) fn hang(&mut self, list: usize, slot: u32, metas: &mut [SlotMeta]) {
         metas[slot as usize].next = std::mem::replace(&mut self.heads[list], slot);
-    }
-
-    /// Empties a list and gives what was its first slot.
-    pub(super) fn take(&mut self, list: usize) -> u32 {
-        std::mem::replace(&mut self.heads[list], TR_NIL)
     }
 
     /// Every slot that hangs in some list.
@@ -124,13 +131,13 @@ mod tests {
 
     #[test]
     fn a_list_is_emptied_at_once_and_its_last_waiter_comes_first() {
-        let mut wheel = Wheel::new();
+        let mut wheel = Wheel::new(4);
         let mut metas = [SlotMeta::default(); 4];
         for slot in [2, 0, 3] {
-            wheel.hang(list(bucket(1, 6), 0), slot, &mut metas);
+            wheel.hang(wheel.list(bucket(1, 6), 0), slot, &mut metas);
         }
         assert_eq!(wheel.waiters(&metas), [3, 0, 2]);
-        assert_eq!(wheel.take(list(bucket(1, 6), 0)), 3);
+        assert_eq!(wheel.take_lists(bucket(1, 6), 8), [[3]]);
         assert_eq!(wheel.waiters(&metas), []);
     }
 }

@@ -21,7 +21,7 @@
 //! Where several tasks of one batch wait in the *same* list, a device decides by a race in which order they hang
 //! there, and of more than [`TR_PARK_ATTEMPTS`](crate::abi::TR_PARK_ATTEMPTS) it may send some round their ring once
 //! more. Here they hang in lane order. To compare the order of wakings with a device, give the tasks of a batch slots
-//! that differ in their low eight bits, or epochs or timelines that put them into different buckets.
+//! that differ modulo [`wheel_lists`](crate::abi::wheel_lists), or epochs or timelines that put them into different buckets.
 
 pub(crate) mod epochs;
 mod rings;
@@ -156,7 +156,7 @@ impl Scheduler {
             slots: vec![TaskWorkItem::default(); capacity],
             metas: vec![SlotMeta::default(); capacity],
             rings: Rings::new(options.capacity_log2),
-            wheel: Wheel::new(),
+            wheel: Wheel::new(1 << options.capacity_log2),
             timelines: vec![Timeline::default(); options.timelines as usize],
             lines: VecDeque::new(),
             completions: Vec::new(),
@@ -329,7 +329,7 @@ impl Scheduler {
         self.slots[slot as usize] = item;
         match item.state {
             TASK_STATE_PAUSED => {
-                let list = epochs::list(epochs::bucket(timeline.index().into(), item.resume_epoch), slot);
+                let list = self.wheel.list(epochs::bucket(timeline.index().into(), item.resume_epoch), slot);
                 self.wheel.hang(list, slot, &mut self.metas);
             }
             TASK_STATE_DONE | TASK_STATE_FAULTED => {

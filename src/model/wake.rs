@@ -2,7 +2,7 @@
 
 use super::epochs::{self, Timeline};
 use super::{Scheduler, TargetFrom, select};
-use crate::abi::{TASK_PRIORITY_CRITICAL, TASK_STATE_PAUSED, TR_NIL, TR_WHEEL_BUCKETS, TR_WHEEL_LISTS};
+use crate::abi::{TASK_PRIORITY_CRITICAL, TASK_STATE_PAUSED, TR_NIL, TR_WHEEL_BUCKETS};
 
 /// What a turn has taken out of the wheel.
 #[derive(Default)]
@@ -65,11 +65,10 @@ impl Scheduler {
 
     /// Takes all waiters out of so many buckets, a list for each lane at a time.
     fn empty(&mut self, bucket: u32, buckets: u32, taken: &mut Taken) {
-        let lists: Vec<u32> = (0..buckets * TR_WHEEL_LISTS).collect();
-        for group in lists.chunks(self.options.lanes as usize) {
-            let take = |i: &u32| self.wheel.take(epochs::list(bucket.wrapping_add(i / TR_WHEEL_LISTS), *i));
-            let nodes: Vec<u32> = group.iter().map(take).filter(|node| *node != TR_NIL).collect();
-            if !nodes.is_empty() {
+        let words = self.wheel.lists / 32;
+        let first = bucket % TR_WHEEL_BUCKETS * words;
+        for index in first..first + buckets * words {
+            for nodes in self.wheel.take_lists(index, self.options.lanes) {
                 let before = std::mem::replace(&mut taken.nodes, nodes);
                 taken.handed_over |= !before.is_empty();
                 self.put(before);

@@ -18,6 +18,10 @@ const HEADER: &str = "#version 460
 layout(local_size_x_id = 0) in;
 ";
 
+/// How long an op's text may be, in bytes, for it to be in the kernel twice: once where a batch takes the shortest way. Longer ones would crowd
+/// the instruction cache, and gain less.
+const QUICK_TEXT: usize = 1024;
+
 /// What the compiler's messages call an op's source.
 pub(super) const OP_FILE: &str = "op:";
 /// What the compiler's messages call the generated op table.
@@ -62,6 +66,7 @@ pub(super) fn kernel(ops: &[&OpSource]) -> String {
 fn table(ops: &[&OpSource]) -> String {
     let mut widths = String::new();
     let mut lane = String::new();
+    let (mut quick, mut quick_lane) = (String::new(), String::new());
     let mut wide = String::new();
     for (handle, op) in ops.iter().enumerate() {
         let name = &op.name;
@@ -71,10 +76,16 @@ fn table(ops: &[&OpSource]) -> String {
         };
         let _ = writeln!(widths, "    case {handle}u: return {constant};");
         let _ = writeln!(calls, "    case {handle}u: return {name}(task);");
+        if op.width == Width::Lane && op.glsl.len() <= QUICK_TEXT {
+            let _ = writeln!(quick, "    case {handle}u: return true;");
+            let _ = writeln!(quick_lane, "    case {handle}u: return {name}(task);");
+        }
     }
     // A width without ops still needs its function, and a switch needs a label.
     format!(
         "uint tr_op_width(uint op) {{\n    switch (op) {{\n{widths}    default: return TR_WIDTH_UNKNOWN;\n    }}\n}}\n\
+         bool tr_is_quick(uint op) {{\n    switch (op) {{\n{quick}    default: return false;\n    }}\n}}\n\
+         Turn tr_run_quick(TaskWorkItem task) {{\n    switch (task.op_handle) {{\n{quick_lane}    default: return task_fault(TASK_FAULT_UNKNOWN_OP);\n    }}\n}}\n\
          Turn tr_run_lane(TaskWorkItem task) {{\n    switch (task.op_handle) {{\n{lane}    default: return task_fault(TASK_FAULT_UNKNOWN_OP);\n    }}\n}}\n\
          Turn tr_run_wide(TaskWorkItem task) {{\n    switch (task.op_handle) {{\n{wide}    default: return task_fault(TASK_FAULT_UNKNOWN_OP);\n    }}\n}}\n"
     )

@@ -34,7 +34,7 @@ Turn everything(TaskWorkItem task) {
 }";
 
 /// The generated functions, which differ from program to program. They call ops and `task_fault`, and nothing else.
-const OP_TABLE: [&str; 3] = ["tr_op_width(", "tr_run_lane(", "tr_run_wide("];
+const OP_TABLE: [&str; 5] = ["tr_op_width(", "tr_is_quick(", "tr_run_quick(", "tr_run_lane(", "tr_run_wide("];
 
 /// What every kernel has of its own, read off one whose only op calls every public function.
 struct Own {

@@ -331,6 +331,7 @@ impl Driver {
             shards: self.shards,
             follows: u32::from(!self.pending.is_empty()),
             counts: options.counts.into(),
+            lists: abi::wheel_lists(options.capacity),
             ..SliceLaunch::default()
         };
         // In boundary mode nothing of the mailbox is written while a slice runs, but for lines that the doorbell does not tell of: the

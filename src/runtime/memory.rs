@@ -101,6 +101,12 @@ pub(super) fn cancel_offset(slot: u32) -> u64 {
 const _: () = assert!(abi::TR_BELL_CARRIED == abi::TR_BELL_WORDS + 4 * abi::TR_TIMELINES);
 const _: () = assert!(abi::TR_BELL_SLOTS == abi::TR_BELL_CARRIED + 4 * abi::TR_TIMELINES);
 
+/// The heads of all wait lists, and a bit for each.
+fn wheel_words(capacity: u32) -> u32 {
+    let lists = abi::TR_WHEEL_BUCKETS * abi::wheel_lists(capacity);
+    lists + lists / u32::BITS
+}
+
 fn size<T>(count: u32) -> u64 {
     u64::from(count) * size_of::<T>() as u64
 }
@@ -128,7 +134,7 @@ impl Memory {
             slots: make("slots", private, slots)?,
             metas: make("metas", private, metas)?,
             rings: make("rings", private, u64::from(rings) * size::<[u32; 2]>(capacity))?,
-            wheel: make("wheel", private, size::<u32>(abi::TR_WHEEL_BUCKETS * abi::TR_WHEEL_LISTS))?,
+            wheel: make("wheel", private, size::<u32>(wheel_words(capacity)))?,
             lines: make("submission ring", mailbox, slots)?,
             tickets: make("tickets", mailbox, size::<[u32; 2]>(capacity))?,
             launch: make("launches", mailbox, SLICES as u64 * RECORD_STRIDE)?,

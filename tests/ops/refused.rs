@@ -153,7 +153,11 @@ fn code_outside_of_the_ops_turns_is_refused() {
     ] {
         rejected_in_both_widths(declaration, "", "changes the runtime's `main`");
     }
-    rejected_in_both_widths("bool subgroupElect() { return true; }", "", "changes the runtime's `tr_claim`");
+    rejected_in_both_widths(
+        "bool subgroupInverseBallot(uvec4 ballot) { return true; }",
+        "",
+        "changes the runtime's `tr_wake`",
+    );
 }
 
 #[test]

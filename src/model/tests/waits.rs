@@ -186,7 +186,7 @@ fn timelines_that_share_a_bucket_do_not_wake_each_others_tasks() {
     for timeline in 0..4 {
         let epoch = 200 - 37 * u32::from(timeline);
         let slot = u32::from(timeline);
-        let list = |timeline, epoch| epochs::list(epochs::bucket(timeline, epoch), 0);
+        let list = |timeline, epoch| scheduler.wheel.list(epochs::bucket(timeline, epoch), 0);
         assert_eq!(list(slot, epoch), list(0, 200));
         scheduler.publish(slot, waiter(slot, timeline, epoch));
     }
