@@ -272,7 +272,8 @@ fn parked(device: &Device, program: &Program, count: usize) -> Result<(), Backen
         println!("  processor time of the host: {} ms", (after - before).as_millis());
     }
     println!("{:<66} p50 us    p99 us", "from there, one of them resumed by");
-    let idle = 20 * bench.runtime.options().linger;
+    let linger = bench.runtime.last_launch().map_or(Duration::ZERO, |launch| launch.decision.linger.value);
+    let idle = 20 * linger;
     let mut epoch = 0;
     let mut wake = |what: &str, signal: &dyn Fn(u64) -> Result<(), BackendError>| {
         let mut samples = Vec::new();

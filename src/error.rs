@@ -3,6 +3,7 @@
 use ash::vk;
 
 use crate::abi::{TaskState, TimelineId};
+use crate::device::Miss;
 use crate::runtime::Carrier;
 
 /// A step of the task state machine, as errors name it.
@@ -44,6 +45,7 @@ impl std::fmt::Display for TaskAction {
 
 /// Why a device cannot run taskring.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Rejection {
     /// The device's own name.
     pub device: String,
@@ -57,6 +59,10 @@ impl std::fmt::Display for Rejection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "#{} {}: {}", self.index, self.device, self.reasons.join("; "))
     }
+}
+
+fn listed(missing: &[Miss]) -> String {
+    missing.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 fn rejections(list: &[Rejection]) -> String {
@@ -116,6 +122,14 @@ pub enum BackendError {
         wanted: String,
         /// Every device that was refused, with all its reasons.
         rejected: Vec<Rejection>,
+    },
+    /// An engine's device cannot be used as it is.
+    #[error("the device {device} cannot be borrowed: {}", listed(.missing))]
+    Unfit {
+        /// The device's own name.
+        device: String,
+        /// Everything that is missing.
+        missing: Vec<Miss>,
     },
     /// Validation was asked for and the layer is not installed.
     #[error("the layer {layer} is not installed; install vulkan-validationlayers or do not ask for validation")]
@@ -208,6 +222,21 @@ pub enum BackendError {
     /// A program cannot be built as asked.
     #[error("bad program: {reason}")]
     BadProgram {
+        /// What is wrong.
+        reason: String,
+    },
+
+    /// A transfer body did not compile.
+    #[error("the transfer body{}: {message}", .line.map(|l| format!(", line {l}")).unwrap_or_default())]
+    TransferCompile {
+        /// Line in the body, 1-based, where the compiler named one.
+        line: Option<u32>,
+        /// The compiler's words.
+        message: String,
+    },
+    /// A state convergence program cannot be built as asked.
+    #[error("bad transfer: {reason}")]
+    BadTransfer {
         /// What is wrong.
         reason: String,
     },

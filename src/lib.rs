@@ -4,15 +4,18 @@
 //! complete, yield, pause until a timeline reaches an epoch, move to another priority, or fault, with no host in the loop while a slice runs.
 //!
 //! [`Task`] and [`Runtime`] are where to begin; [`program`] says what an op may do. In the repository, `README.md` has a complete example, which
-//! the tests run; `docs/ARCHITECTURE.md` is the five-minute tour; `docs/MEMORY_MODEL.md` says who writes which word and in what order.
+//! the tests run; `docs/INTEGRATION.md` is for engines that lend their device;
+//! `docs/ARCHITECTURE.md` is the five-minute tour; `docs/MEMORY_MODEL.md` says who writes which word and in what order.
 
 #[doc(hidden)]
 pub mod abi;
+#[cfg(feature = "self-substrate-adapters")]
+pub mod convergence;
 pub mod device;
 mod error;
 #[doc(hidden)]
 pub mod model;
-mod policy;
+pub mod policy;
 pub mod program;
 mod runtime;
 mod telemetry;
@@ -29,21 +32,25 @@ pub use abi::{
     TASK_STATE_RUNNING, TASK_STATE_YIELDED, TaskPriority, TaskState, TaskWorkItem, TimelineId,
 };
 pub use ash::{self, vk};
+#[cfg(feature = "self-substrate-adapters")]
+pub use convergence::{Convergence, ConvergenceEnd, ConvergenceProgram, PreparedConvergence};
 pub use device::{
-    Buffer, BufferDesc, Device, DeviceOptions, DeviceSelector, Mapped, MemoryKind, PipelineDesc, Residency, SelfTest,
-    Timeline,
+    Buffer, BufferDesc, Device, DeviceOptions, DeviceSelector, EngineDevice, EngineQueue, Mapped, MemoryKind,
+    PipelineDesc, QueueLock, Requirements, Residency, SelfTest, Timeline,
 };
 pub use error::{BackendError, Rejection, TaskAction, TaskProblem};
 pub use gpu_allocator;
-pub use policy::MegakernelLaunchRequest;
+pub use policy::{Launch, LaunchDecision, LaunchFacts, LaunchPolicy, MegakernelLaunchRequest};
 pub use program::{Op, Program, Width};
 #[cfg(feature = "shaderc")]
 pub use program::{OpSource, ProgramBuilder};
+#[cfg(feature = "self-substrate-adapters")]
+pub use runtime::PartitionTrend;
 #[doc(hidden)]
 pub use runtime::Push;
 pub use runtime::{
-    Accepted, BufferHandle, Carrier, Completion, Mode, Outcome, Runtime, RuntimeOptions, RuntimeStats, Signaller,
-    StopReport, SubmissionId, Task, TaskHandle, Urgency,
+    Accepted, BufferHandle, Carrier, Completion, Completions, Mode, Outcome, Runtime, RuntimeOptions, RuntimeStats,
+    Signaller, StopReport, SubmissionId, Task, TaskHandle, Urgency,
 };
 pub use telemetry::TaskQueueSnapshot;
 
@@ -51,3 +58,8 @@ pub use telemetry::TaskQueueSnapshot;
 #[cfg(all(doctest, feature = "shaderc"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// Compiles the code of the integrators' guide.
+#[cfg(all(doctest, feature = "shaderc"))]
+#[doc = include_str!("../docs/INTEGRATION.md")]
+struct Integration;

@@ -73,6 +73,28 @@ fn a_device_comes_up_and_goes_without_a_word_from_the_validation_layer() -> Outc
 }
 
 #[test]
+fn pipelines_are_saved_and_loaded_by_another_device_and_strange_bytes_are_ignored() -> Outcome {
+    let first = device()?;
+    let test = first.self_test()?.clone();
+    let saved = first.save_pipelines()?;
+    // Mesa's CPU driver saves no more than the header: length, version, vendor.
+    let words: Vec<u32> = saved.as_chunks().0.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect();
+    assert_eq!(words[1..3], [1, first.facts().vendor_id]);
+    finish(first)?;
+
+    let second = device()?;
+    // SAFETY: what was saved, and a header of nobody's device.
+    unsafe { second.load_pipelines(&saved) }?;
+    assert!(second.save_pipelines()?.len() >= saved.len(), "they are in the cache before anything is compiled");
+    let mut strange = saved;
+    strange[8..32].iter_mut().for_each(|byte| *byte ^= 0x5a);
+    // SAFETY: as above.
+    unsafe { second.load_pipelines(&strange) }?;
+    assert_eq!(second.self_test()?.memory.len(), test.memory.len());
+    finish(second)
+}
+
+#[test]
 fn the_validation_layer_is_in_effect() -> Outcome {
     let device = device()?;
     let mistake = vk::BufferCreateInfo::default().size(64); // usage: none

@@ -8,12 +8,14 @@ mod common;
 mod script;
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use common::{Checked, LONG, device, words};
 use proptest::prelude::*;
 use proptest::test_runner::{RngAlgorithm, TestRng};
 use taskring::model::TaskTurn;
+use taskring::policy::{Decided, recommend};
 use taskring::*;
 
 /// Tasks of one history. All histories of this file together have more than 100,000.
@@ -108,12 +110,20 @@ fn play(device: &Checked, program: &Program, seed: u64) {
     let mut seed_bytes = [0; 32];
     seed_bytes[..8].copy_from_slice(&seed.to_le_bytes());
     let mut rng = TestRng::from_seed(RngAlgorithm::ChaCha, &seed_bytes);
+    // Another grid for each slice, of fewer workers than shards too.
+    let launches = std::sync::atomic::AtomicU32::new(seed as u32);
+    let policy = LaunchPolicy::new(move |request, facts| {
+        let workers = launches.fetch_add(1, Relaxed).wrapping_mul(0x9e37_79b9) >> 29;
+        LaunchDecision { workers: Decided::new(workers + 1, "any"), ..recommend(request, facts) }
+    });
     let options = RuntimeOptions {
         capacity: [64, 256, 4096][rng.random_range(0..3)],
         turn_budget: [Some(3), Some(40), None][rng.random_range(0..3)],
-        aging_ticks: [1, 64, 4096][rng.random_range(0..3)],
+        aging_ticks: Some([1, 64, 4096][rng.random_range(0..3)]),
         batch: [None, Some(3)][rng.random_range(0..2)],
         workers: [None, Some(8)][rng.random_range(0..2)],
+        most_workers: Some(8),
+        policy: [None, Some(policy)][rng.random_range(0..2)].clone(),
         shards: [None, Some(4)][rng.random_range(0..2)],
         launch_on_submit: rng.random_range(0..2) == 0,
         ..RuntimeOptions::default()

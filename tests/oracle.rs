@@ -90,8 +90,8 @@ fn agree(
         workers: Some(1),
         batch,
         turn_budget: Some(turn_budget),
-        slice_time: Duration::MAX,
-        aging_ticks: 20,
+        slice_time: Some(Duration::MAX),
+        aging_ticks: Some(20),
         launch_on_submit: false,
         ..RuntimeOptions::default()
     };
@@ -102,7 +102,7 @@ fn agree(
         capacity_log2: CAPACITY_LOG2,
         lanes,
         batch: batch.unwrap_or(lanes),
-        aging_ticks: options.aging_ticks,
+        aging_ticks: 20,
         tenants: vec![true; options.tenants as usize],
         timelines: 2,
         ops: vec![false, true],

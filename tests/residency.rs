@@ -39,8 +39,8 @@ const STEPS: u32 = 2;
 fn short() -> RuntimeOptions {
     RuntimeOptions {
         capacity: 256,
-        slice_time: Duration::from_millis(5),
-        linger: Duration::from_millis(2),
+        slice_time: Some(Duration::from_millis(5)),
+        linger: Some(Duration::from_millis(2)),
         ..RuntimeOptions::default()
     }
 }
@@ -99,7 +99,11 @@ fn a_task_that_is_published_while_a_slice_runs_is_run_by_that_slice() {
         return;
     }
     let options = RuntimeOptions { mode: Mode::Live, launch_on_submit: false, ..short() };
-    let options = RuntimeOptions { slice_time: Duration::from_secs(1), linger: Duration::from_millis(300), ..options };
+    let options = RuntimeOptions {
+        slice_time: Some(Duration::from_secs(1)),
+        linger: Some(Duration::from_millis(300)),
+        ..options
+    };
     let runtime = device.runtime(&lane_program(&OPS), options);
     // The first slices are short, until it is known how fast they are.
     for _ in 0..5 {
@@ -149,7 +153,7 @@ fn what_is_published_just_as_the_slice_has_looked_for_the_last_time_is_run_witho
 #[test]
 fn publishing_at_any_moment_around_a_slices_end_strands_nothing() {
     let device = device();
-    let options = RuntimeOptions { linger: Duration::from_micros(100), ..short() };
+    let options = RuntimeOptions { linger: Some(Duration::from_micros(100)), ..short() };
     let runtime = device.runtime(&lane_program(&OPS), options);
     let counts = device.report(512);
     let output = runtime.register_buffer(0, &counts, 0..2048).unwrap();
@@ -168,7 +172,7 @@ fn publishing_at_any_moment_around_a_slices_end_strands_nothing() {
 #[test]
 fn a_signal_at_any_moment_around_a_slices_end_wakes_its_waiter() {
     let device = device();
-    let options = RuntimeOptions { linger: Duration::from_micros(100), ..short() };
+    let options = RuntimeOptions { linger: Some(Duration::from_micros(100)), ..short() };
     let runtime = device.runtime(&lane_program(&OPS), options);
     let counts = device.report(512);
     let output = runtime.register_buffer(0, &counts, 0..2048).unwrap();
@@ -188,7 +192,7 @@ fn a_signal_at_any_moment_around_a_slices_end_wakes_its_waiter() {
 fn slices_follow_one_another_while_nobody_calls() {
     let device = device();
     let runtime =
-        device.runtime(&lane_program(&OPS), RuntimeOptions { slice_time: Duration::from_millis(2), ..short() });
+        device.runtime(&lane_program(&OPS), RuntimeOptions { slice_time: Some(Duration::from_millis(2)), ..short() });
     let counts = device.report(256);
     let output = runtime.register_buffer(0, &counts, 0..1024).unwrap();
     let spinners = vec![Task::new(SPIN).item(); 4];
@@ -225,7 +229,7 @@ fn a_slice_that_ends_without_a_reason_with_others_behind_it_loses_nothing() {
     for turn in [1, 40, 400, 4000] {
         let restartable = OpSource::new("steps", OPS[2].1, Width::Lane).restartable();
         let program = Program::builder().source(restartable).build().unwrap();
-        let options = RuntimeOptions { cut_turn: Some(turn), slice_time: Duration::from_millis(1), ..short() };
+        let options = RuntimeOptions { cut_turn: Some(turn), slice_time: Some(Duration::from_millis(1)), ..short() };
         let runtime = device.runtime(&program, options);
         let counts = device.report(1024);
         let output = runtime.register_buffer(0, &counts, 0..4096).unwrap();

@@ -134,12 +134,12 @@ fn an_idle_task_under_endless_critical_load_runs_within_the_stated_bound() {
             workers: Some(workers),
             shards: Some(shards),
             batch,
-            aging_ticks: 50,
+            aging_ticks: Some(50),
             turn_budget: Some(64),
             launch_on_submit: false,
             ..small()
         };
-        let (capacity, aging) = (options.capacity, options.aging_ticks);
+        let (capacity, aging) = (options.capacity, 50);
         let runtime = device.runtime(&lane_program(&OPS), options);
         let spinners = vec![Task::new(SPIN).priority(TaskPriority::Critical).item(); 40];
         assert_eq!(runtime.submit_batch(&spinners).unwrap().count(), 40);
@@ -373,10 +373,16 @@ fn a_trace_has_one_record_for_each_turn() {
     }";
     let runtime = device.runtime(&lane_program(&[("yields", yields)]), options);
     let tasks: Vec<TaskWorkItem> = (0..50).map(|id| Task::new(0).id(id).item()).collect();
-    run_all(&runtime, &tasks);
+    let ended = run_all(&runtime, &tasks);
     runtime.snapshot(LONG).unwrap(); // whereby the slice ends, which tells its trace
     let trace = runtime.take_trace();
-    assert_eq!(runtime.stats().untraced, 0);
+    let stats = runtime.stats();
+    assert_eq!((stats.untraced, stats.admitted), (0, 50));
+    for one in ended {
+        let turns = trace.iter().filter(|record| record.task_id == one.task_id);
+        let waited: i32 = turns.map(|record| record.claimed.wrapping_sub(record.enqueued).cast_signed().max(0)).sum();
+        assert_eq!(waited, one.age_ticks.cast_signed(), "its age is what it waited, turn by turn");
+    }
     let turns: HashSet<(u32, u32)> = trace.iter().map(|record| (record.task_id, record.pc)).collect();
     let expected: HashSet<(u32, u32)> = (0..50).flat_map(|id| (0..4).map(move |pc| (id, pc))).collect();
     assert_eq!((trace.len(), turns), (200, expected));

@@ -141,7 +141,7 @@ fn a_task_resumes_whoever_signals_the_semaphore_and_whether_slices_run_or_not() 
 
 #[test]
 fn a_signal_whose_hint_is_lost_is_found_by_the_slice_that_runs() {
-    let endless = RuntimeOptions { slice_time: Duration::MAX, turn_budget: Some(1 << 30), ..small() };
+    let endless = RuntimeOptions { slice_time: Some(Duration::MAX), turn_budget: Some(1 << 30), ..small() };
     let bench = bench(RuntimeOptions { missed_signals: 3, mode: Mode::Live, ..endless });
     // So that the slice does not end; the first ones are short.
     bench.submit(&[Task::new(SPIN).item()]);

@@ -91,7 +91,9 @@ fn change(old: &Measurement, new: Option<Measurement>, threshold: f64) -> Change
     let (percent, verdict) = match &new {
         None => (0.0, Verdict::Missing),
         Some(new) => {
-            let percent = 100.0 * (new.samples.value() / old.samples.value() - 1.0);
+            let (before, after) = (old.samples.value(), new.samples.value());
+            // Of nothing, anything is infinitely more.
+            let percent = if after == before { 0.0 } else { 100.0 * (after / before - 1.0) };
             let ((old_low, old_high), (new_low, new_high)) = (noise(&old.samples), noise(&new.samples));
             let apart = new_low > old_high || new_high < old_low;
             let worse = (percent > 0.0) == old.unit.less_is_better();

@@ -18,6 +18,7 @@ mod cli;
 pub mod compare;
 mod error;
 mod facts;
+mod kernel;
 mod measurement;
 pub mod report;
 mod run;

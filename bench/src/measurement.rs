@@ -74,6 +74,21 @@ pub enum Unit {
     /// Turns a second.
     #[serde(rename = "turns/s")]
     TurnsPerSecond,
+    /// Ticks: claims of tasks by all workers.
+    #[serde(rename = "ticks")]
+    Ticks,
+    /// Claims that should have come later, for each one that should have come first.
+    #[serde(rename = "inversions/claim")]
+    Inversions,
+    /// Microseconds of processor time a second, of all threads of the process.
+    #[serde(rename = "us of processor time/s")]
+    ProcessorTime,
+    /// Slices launched a second.
+    #[serde(rename = "slices/s")]
+    SlicesPerSecond,
+    /// One number by another; 1 would be best.
+    #[serde(rename = "ratio")]
+    Ratio,
 }
 
 impl Unit {
@@ -84,17 +99,23 @@ impl Unit {
             Self::NanosPerTurn => "ns/turn",
             Self::TasksPerSecond => "tasks/s",
             Self::TurnsPerSecond => "turns/s",
+            Self::Ticks => "ticks",
+            Self::Inversions => "inversions/claim",
+            Self::ProcessorTime => "µs of processor time/s",
+            Self::SlicesPerSecond => "slices/s",
+            Self::Ratio => "times",
         }
     }
 
     /// Whether less is better.
     pub fn less_is_better(self) -> bool {
-        matches!(self, Self::Micros | Self::NanosPerTurn)
+        !matches!(self, Self::TasksPerSecond | Self::TurnsPerSecond)
     }
 
-    /// How good `value` is beside `other`: above 1 if it is better.
-    pub fn advantage(self, value: f64, other: f64) -> f64 {
-        if self.less_is_better() { other / value } else { value / other }
+    /// How good `value` is beside `other`: above 1 if it is better. `None` beside nothing.
+    pub fn advantage(self, value: f64, other: f64) -> Option<f64> {
+        let (better, worse) = if self.less_is_better() { (other, value) } else { (value, other) };
+        (worse != 0.0).then(|| better / worse)
     }
 
     /// The number in three digits, with the unit.
@@ -102,7 +123,8 @@ impl Unit {
         match self {
             Self::Micros => time(value * 1e3),
             Self::NanosPerTurn => format!("{}/turn", time(value)),
-            Self::TasksPerSecond | Self::TurnsPerSecond => format!("{} {}", number(value), self.name()),
+            Self::ProcessorTime => format!("{}/s", time(value * 1e3)),
+            _ => format!("{} {}", number(value), self.name()),
         }
     }
 }
@@ -146,11 +168,14 @@ mod tests {
         );
         assert_eq!(Unit::NanosPerTurn.show(87_600.0), "87.6 µs/turn");
         assert_eq!(Unit::TasksPerSecond.show(2.08e7), "20.8 M tasks/s");
+        assert_eq!(Unit::ProcessorTime.show(1_500.0), "1.50 ms/s");
+        assert_eq!(Unit::Inversions.show(0.0), "0.00 inversions/claim");
     }
 
     #[test]
     fn better_is_less_time_and_more_work() {
-        assert_eq!(Unit::Micros.advantage(5.0, 10.0), 2.0);
-        assert_eq!(Unit::TasksPerSecond.advantage(5.0, 10.0), 0.5);
+        assert_eq!(Unit::Micros.advantage(5.0, 10.0), Some(2.0));
+        assert_eq!(Unit::TasksPerSecond.advantage(5.0, 10.0), Some(0.5));
+        assert_eq!(Unit::Inversions.advantage(0.0, 0.5), None, "no number says how much less nothing is");
     }
 }

@@ -3,10 +3,10 @@
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use taskring::{Device, Program, Runtime, RuntimeOptions};
+use taskring::{Completion, Device, Outcome, Program, Runtime, RuntimeOptions};
 
 use crate::stats::{Latencies, Spread};
-use crate::{At, Error, Gap, Measurement, Report, Samples, Scenario, Size, Tally};
+use crate::{At, Error, Gap, Measurement, Report, Samples, Scenario, Size, Tally, Unit};
 
 /// An idle GPU's clocks are low, and take a while to rise. A CPU's are up already.
 const CLOCKS_RISE: Duration = Duration::from_millis(500);
@@ -20,23 +20,31 @@ pub struct Variant {
     name: String,
     is_alternative: bool,
     at: Option<At>,
+    unit: Option<Unit>,
 }
 
 impl Variant {
     /// taskring, in some way.
     pub fn ours(name: impl Into<String>) -> Self {
-        Self { name: name.into(), is_alternative: false, at: None }
+        Self { name: name.into(), is_alternative: false, at: None, unit: None }
     }
 
     /// What a user has without it.
     pub fn alternative(name: impl Into<String>) -> Self {
-        Self { name: name.into(), is_alternative: true, at: None }
+        Self { name: name.into(), is_alternative: true, at: None, unit: None }
     }
 
     /// The number in which it differs from its siblings, to draw them against it.
     #[must_use]
     pub fn at(mut self, axis: &str, value: u64) -> Self {
         self.at = Some(At { axis: axis.into(), value });
+        self
+    }
+
+    /// What its numbers are, if they are not what the scenario's are.
+    #[must_use]
+    pub fn unit(mut self, unit: Unit) -> Self {
+        self.unit = Some(unit);
         self
     }
 }
@@ -73,7 +81,15 @@ impl Run<'_> {
     /// # Errors
     /// As [`Runtime::new`].
     pub fn runtime(&self, options: RuntimeOptions) -> Result<Runtime, Error> {
-        Ok(Runtime::new(self.device, self.program, options)?)
+        self.runtime_of(self.program, options)
+    }
+
+    /// A runtime for other ops.
+    ///
+    /// # Errors
+    /// As [`Runtime::new`].
+    pub fn runtime_of(&self, program: &Program, options: RuntimeOptions) -> Result<Runtime, Error> {
+        Ok(Runtime::new(self.device, program, options)?)
     }
 
     /// Takes latencies: `sample` once for each of them, in several repetitions after a warm-up.
@@ -141,7 +157,7 @@ impl Run<'_> {
 
     /// Takes note of a result.
     pub fn note(&mut self, variant: Variant, samples: Samples) {
-        let unit = self.scenario.unit;
+        let unit = variant.unit.unwrap_or(self.scenario.unit);
         if self.progress {
             eprintln!("      {:<72} {:>14}", variant.name, unit.show(samples.value()));
         }
@@ -155,6 +171,11 @@ impl Run<'_> {
         });
     }
 
+    /// What was taken note of for this scenario.
+    pub(crate) fn measured(&self) -> impl Iterator<Item = &Measurement> {
+        self.report.of(self.scenario.name)
+    }
+
     /// Takes note of what cannot be measured here, and why.
     pub fn skip(&mut self, variant: Variant, reason: impl Into<String>) {
         let reason = reason.into();
@@ -165,24 +186,38 @@ impl Run<'_> {
         self.report.gaps.push(Gap { scenario, variant: Some(variant.name), reason, failed: false });
     }
 
-    fn warm_up(&self) -> Duration {
-        if self.is_cpu() { CACHES_FILL } else { CLOCKS_RISE }
+    pub(crate) fn warm_up(&self) -> Duration {
+        match self.size {
+            Size::Smoke => Duration::ZERO,
+            _ if self.is_cpu() => CACHES_FILL,
+            _ => CLOCKS_RISE,
+        }
     }
 
-    fn go_on(&self) -> Result<(), Error> {
+    /// [`Error::Interrupted`] if somebody asked to stop.
+    pub(crate) fn go_on(&self) -> Result<(), Error> {
         if self.stop.load(Relaxed) { Err(Error::Interrupted) } else { Ok(()) }
     }
 }
 
 /// Ends what a runtime still does and checks that nothing was lost or done twice.
 pub(crate) fn settle(runtime: &Runtime, tally: &mut Tally) -> Result<(), Error> {
+    settle_as(runtime, tally, |_| Outcome::Done)
+}
+
+/// [`settle`] where not every task is to end Done.
+pub(crate) fn settle_as(
+    runtime: &Runtime,
+    tally: &mut Tally,
+    expected: impl Fn(&Completion) -> Outcome,
+) -> Result<(), Error> {
     runtime.drain(LONGEST)?;
     let mut ended = Vec::new();
     runtime.completions(&mut ended, usize::MAX, Duration::ZERO)?;
-    tally.completed(&ended)?;
+    tally.ended(&ended, expected)?;
     tally.settle()?;
     let stats = runtime.stats();
-    if stats.submitted != stats.done {
+    if (stats.submitted, stats.faulted) != (stats.done + stats.faulted, tally.faults()) {
         return Err(Error::Wrong { what: format!("the runtime counts otherwise: {stats:?}") });
     }
     Ok(())

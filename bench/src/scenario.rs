@@ -49,6 +49,8 @@ impl From<&Scenario> for About {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Size {
+    /// Next to nothing, to see that all of it works: the numbers mean nothing.
+    Smoke,
     /// All scenarios within about a minute.
     Quick,
     /// Some minutes.
@@ -59,10 +61,10 @@ pub enum Size {
 }
 
 impl Size {
-    /// One of three values.
+    /// One of three values; the smallest size takes the first.
     pub fn pick<T>(self, quick: T, default: T, full: T) -> T {
         match self {
-            Self::Quick => quick,
+            Self::Smoke | Self::Quick => quick,
             Self::Default => default,
             Self::Full => full,
         }
@@ -70,12 +72,12 @@ impl Size {
 
     /// How often everything is repeated.
     pub(crate) fn repetitions(self) -> usize {
-        self.pick(3, 5, 10)
+        if self == Self::Smoke { 1 } else { self.pick(3, 5, 10) }
     }
 
     /// Latencies that one repetition takes, at most.
     pub(crate) fn samples(self) -> usize {
-        self.pick(1_000, 5_000, 20_000)
+        if self == Self::Smoke { 20 } else { self.pick(1_000, 5_000, 20_000) }
     }
 
     /// How long a repetition goes on taking latencies.

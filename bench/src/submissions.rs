@@ -1,10 +1,12 @@
-//! What a user has without taskring: one `vkQueueSubmit` for each task.
+//! What a user has without taskring: command buffers, and `vkQueueSubmit`.
 
+use std::sync::atomic::Ordering::Acquire;
 use std::time::{Duration, Instant};
 
-use taskring::{BackendError, Device, Timeline, vk};
+use taskring::{BackendError, Buffer, Device, Timeline, vk};
 
 use crate::Error;
+use crate::kernel::{Kernel, failed};
 
 /// Longest wait for a submission.
 const LONGEST: Duration = Duration::from_secs(30);
@@ -18,27 +20,54 @@ pub enum On {
     OtherQueue,
 }
 
-/// An empty dispatch, recorded once and submitted for each task.
+/// A command buffer, recorded once and submitted as often as one likes.
 #[derive(Debug)]
 pub struct Submissions {
-    kernel: Kernel,
+    commands: Commands,
+    /// Used by the commands. `None` once they would rather leak.
+    used: Option<(Kernel, Vec<Buffer>)>,
     timeline: Timeline,
     submitted: u64,
     on: On,
 }
 
 impl Submissions {
-    /// On one of the device's queues.
+    /// One empty dispatch, on one of the device's queues.
     ///
     /// # Errors
     /// [`BackendError::NoOtherQueue`] if it has only one; what Vulkan says.
     pub fn new(device: &Device, on: On) -> Result<Self, Error> {
+        let kernel = Kernel::new(device, "#version 460\nlayout(local_size_x = 1) in;\nvoid main() {}", 0)?;
+        Self::recorded(kernel, Vec::new(), on, |kernel, commands| {
+            // SAFETY: `recorded` begins the command buffer, and the kernel is pushed nothing.
+            unsafe { kernel.bind(commands, &[]) };
+            // SAFETY: the pipeline was bound above, and it reads nothing that would have to be bound too.
+            unsafe { kernel.device().raw().cmd_dispatch(commands, 1, 1, 1) };
+        })
+    }
+
+    /// What `record` records, which may use the kernel and the buffers.
+    pub(crate) fn recorded(
+        kernel: Kernel,
+        buffers: Vec<Buffer>,
+        on: On,
+        record: impl FnOnce(&Kernel, vk::CommandBuffer),
+    ) -> Result<Self, Error> {
+        let device = kernel.device();
         let family = match on {
             On::Slices => device.queue_family(),
             On::OtherQueue => device.other_queue_family().ok_or(BackendError::NoOtherQueue)?,
         };
         let timeline = Timeline::new(device, "submissions", 0)?;
-        Ok(Self { kernel: Kernel::new(device, family)?, timeline, submitted: 0, on })
+        let commands = Commands::new(device, family)?;
+        let (raw, buffer) = (device.raw(), commands.buffer);
+        let info = vk::CommandBufferBeginInfo::default().flags(vk::CommandBufferUsageFlags::SIMULTANEOUS_USE);
+        // SAFETY: the command buffer is new and this function's alone.
+        unsafe { raw.begin_command_buffer(buffer, &info) }.map_err(failed("vkBeginCommandBuffer"))?;
+        record(&kernel, buffer);
+        // SAFETY: the command buffer was begun above.
+        unsafe { raw.end_command_buffer(buffer) }.map_err(failed("vkEndCommandBuffer"))?;
+        Ok(Self { commands, used: Some((kernel, buffers)), timeline, submitted: 0, on })
     }
 
     /// Submits once.
@@ -57,7 +86,7 @@ impl Submissions {
         let next = self.submitted + 1;
         let wait = wait.map(|(timeline, value)| (timeline.raw(), value));
         let (device, commands, signal) =
-            (&self.kernel.device, &[self.kernel.commands], Some((self.timeline.raw(), next)));
+            (&self.commands.device, &[self.commands.buffer], Some((self.timeline.raw(), next)));
         match self.on {
             // SAFETY: the command buffer may be pending more than once, the value grows, and `Drop` waits before anything goes.
             On::Slices => unsafe { device.submit(commands, wait, signal) },
@@ -91,6 +120,15 @@ impl Submissions {
         if self.timeline.wait(self.submitted, LONGEST)? { Ok(()) } else { Err(self.late()) }
     }
 
+    /// A word of a buffer that the commands use.
+    pub(crate) fn word(&self, buffer: usize, offset: u64) -> Result<u32, Error> {
+        let buffer = self.used.as_ref().and_then(|(_, buffers)| buffers.get(buffer));
+        let mapped = buffer.and_then(Buffer::mapped);
+        let mapped = mapped.ok_or_else(|| Error::Wrong { what: "the host sees nothing of a buffer".into() })?;
+        // Acquire: pairs with the end of the submission, which made the kernel's stores available to the host.
+        Ok(mapped.load(offset, Acquire)?)
+    }
+
     fn late(&self) -> Error {
         Error::Wrong { what: format!("submission {} has not ended after {LONGEST:?}", self.submitted) }
     }
@@ -99,104 +137,48 @@ impl Submissions {
 impl Drop for Submissions {
     fn drop(&mut self) {
         // What still runs uses the objects, so these would rather leak; a lost device runs nothing any more.
-        let ended = self.timeline.wait(self.submitted, LONGEST);
-        self.kernel.in_use = ended == Ok(false);
+        let in_use = self.timeline.wait(self.submitted, LONGEST) == Ok(false);
+        self.commands.in_use = in_use;
+        if in_use {
+            std::mem::forget(self.used.take());
+        }
     }
 }
 
-/// The Vulkan objects, destroyed with it.
-struct Kernel {
+/// A command buffer with its pool.
+struct Commands {
     device: Device,
     pool: vk::CommandPool,
-    commands: vk::CommandBuffer,
-    pipeline: vk::Pipeline,
-    layout: vk::PipelineLayout,
+    buffer: vk::CommandBuffer,
     in_use: bool,
 }
 
-impl std::fmt::Debug for Kernel {
+impl std::fmt::Debug for Commands {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Kernel").finish_non_exhaustive()
+        f.debug_struct("Commands").finish_non_exhaustive()
     }
 }
 
-impl Kernel {
+impl Commands {
     fn new(device: &Device, family: u32) -> Result<Self, BackendError> {
-        let raw = device.raw();
-        // Whatever is made before something fails is destroyed with it: destroying a null handle does nothing.
-        let mut kernel = Self {
-            device: device.clone(),
-            pool: vk::CommandPool::null(),
-            commands: vk::CommandBuffer::null(),
-            pipeline: vk::Pipeline::null(),
-            layout: vk::PipelineLayout::null(),
-            in_use: false,
-        };
-        let info = vk::PipelineLayoutCreateInfo::default();
-        // SAFETY: the device lives, and the info is complete.
-        kernel.layout = unsafe { raw.create_pipeline_layout(&info, None) }.map_err(failed("vkCreatePipelineLayout"))?;
-        kernel.pipeline = pipeline(device, kernel.layout)?;
+        let (raw, buffer) = (device.raw(), vk::CommandBuffer::null());
         let info = vk::CommandPoolCreateInfo::default().queue_family_index(family);
         // SAFETY: the device lives and was made with a queue of this family.
-        kernel.pool = unsafe { raw.create_command_pool(&info, None) }.map_err(failed("vkCreateCommandPool"))?;
-        let info = vk::CommandBufferAllocateInfo::default().command_pool(kernel.pool).command_buffer_count(1);
-        // SAFETY: the pool is this kernel's, and nobody else uses it.
-        let commands = unsafe { raw.allocate_command_buffers(&info) }.map_err(failed("vkAllocateCommandBuffers"))?;
-        kernel.commands = commands.first().copied().unwrap_or_default();
-        kernel.record()?;
-        Ok(kernel)
-    }
-
-    fn record(&self) -> Result<(), BackendError> {
-        let (raw, commands) = (self.device.raw(), self.commands);
-        let info = vk::CommandBufferBeginInfo::default().flags(vk::CommandBufferUsageFlags::SIMULTANEOUS_USE);
-        // SAFETY: the command buffer is new and this kernel's alone.
-        unsafe { raw.begin_command_buffer(commands, &info) }.map_err(failed("vkBeginCommandBuffer"))?;
-        // SAFETY: the command buffer was begun above, and the pipeline is a compute pipeline.
-        unsafe { raw.cmd_bind_pipeline(commands, vk::PipelineBindPoint::COMPUTE, self.pipeline) };
-        // SAFETY: the pipeline was bound above, and it reads nothing that would have to be bound too.
-        unsafe { raw.cmd_dispatch(commands, 1, 1, 1) };
-        // SAFETY: the command buffer was begun above.
-        unsafe { raw.end_command_buffer(commands) }.map_err(failed("vkEndCommandBuffer"))
+        let pool = unsafe { raw.create_command_pool(&info, None) }.map_err(failed("vkCreateCommandPool"))?;
+        let mut commands = Self { device: device.clone(), pool, buffer, in_use: false };
+        let info = vk::CommandBufferAllocateInfo::default().command_pool(pool).command_buffer_count(1);
+        // SAFETY: the pool is this function's, and nobody else uses it.
+        let buffers = unsafe { raw.allocate_command_buffers(&info) }.map_err(failed("vkAllocateCommandBuffers"))?;
+        commands.buffer = buffers.first().copied().unwrap_or_default();
+        Ok(commands)
     }
 }
 
-/// A pipeline that does nothing.
-fn pipeline(device: &Device, layout: vk::PipelineLayout) -> Result<vk::Pipeline, BackendError> {
-    let source = "#version 460\nlayout(local_size_x = 1) in;\nvoid main() {}";
-    let spirv = shaderc::Compiler::new()
-        .and_then(|compiler| compiler.compile_into_spirv(source, shaderc::ShaderKind::Compute, "empty", "main", None))
-        .map_err(|error| BackendError::BadProgram { reason: error.to_string() })?;
-    let raw = device.raw();
-    let info = vk::ShaderModuleCreateInfo::default().code(spirv.as_binary());
-    // SAFETY: the device lives, and the code is valid, being shaderc's.
-    let module = unsafe { raw.create_shader_module(&info, None) }.map_err(failed("vkCreateShaderModule"))?;
-    let stage =
-        vk::PipelineShaderStageCreateInfo::default().stage(vk::ShaderStageFlags::COMPUTE).module(module).name(c"main");
-    let info = vk::ComputePipelineCreateInfo::default().stage(stage).layout(layout);
-    // SAFETY: the module was made above, and the caller's layout is of the same device.
-    let made = unsafe { raw.create_compute_pipelines(vk::PipelineCache::null(), &[info], None) };
-    // SAFETY: the module is this function's own, and a pipeline does not need it once it is made.
-    unsafe { raw.destroy_shader_module(module, None) };
-    let made = made.map_err(|(_, result)| failed("vkCreateComputePipelines")(result))?;
-    Ok(made.first().copied().unwrap_or_default())
-}
-
-fn failed(call: &'static str) -> impl Fn(vk::Result) -> BackendError {
-    move |result| BackendError::Vulkan { call, result }
-}
-
-impl Drop for Kernel {
+impl Drop for Commands {
     fn drop(&mut self) {
-        if self.in_use {
-            return;
+        if !self.in_use {
+            // SAFETY: `Submissions` has waited for all that was submitted, and the pool is this value's own.
+            unsafe { self.device.raw().destroy_command_pool(self.pool, None) };
         }
-        let raw = self.device.raw();
-        // SAFETY: `Submissions` has waited for all that was submitted, and the pool is this kernel's own.
-        unsafe { raw.destroy_command_pool(self.pool, None) };
-        // SAFETY: as above, for the pipeline.
-        unsafe { raw.destroy_pipeline(self.pipeline, None) };
-        // SAFETY: as above, for the layout.
-        unsafe { raw.destroy_pipeline_layout(self.layout, None) };
     }
 }

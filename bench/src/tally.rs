@@ -10,6 +10,7 @@ use crate::Error;
 pub struct Tally {
     submissions: u64,
     completions: u64,
+    faults: u64,
     /// One bit for each submission number.
     completed: Vec<u64>,
 }
@@ -25,10 +26,30 @@ impl Tally {
     /// # Errors
     /// [`Error::Wrong`] for a task that did not end Done, or has completed before.
     pub fn completed(&mut self, completions: &[Completion]) -> Result<(), Error> {
-        completions.iter().try_for_each(|one| match one.outcome {
-            Outcome::Done => self.complete(one.id.number()),
-            outcome => Err(Error::Wrong { what: format!("submission {}: {outcome:?}", one.id.number()) }),
+        self.ended(completions, |_| Outcome::Done)
+    }
+
+    /// Notes completions of tasks that are to end as `expected` says.
+    ///
+    /// # Errors
+    /// [`Error::Wrong`] for a task that ended otherwise, or has completed before.
+    pub fn ended(
+        &mut self,
+        completions: &[Completion],
+        expected: impl Fn(&Completion) -> Outcome,
+    ) -> Result<(), Error> {
+        completions.iter().try_for_each(|one| {
+            if one.outcome != expected(one) {
+                return Err(Error::Wrong { what: format!("submission {}: {:?}", one.id.number(), one.outcome) });
+            }
+            self.faults += u64::from(one.outcome != Outcome::Done);
+            self.complete(one.id.number())
         })
+    }
+
+    /// How many of them faulted, as they were to.
+    pub(crate) fn faults(&self) -> u64 {
+        self.faults
     }
 
     /// Says whether all that was submitted has completed, and nothing else.

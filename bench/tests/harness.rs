@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use taskring::device::Probe;
 use taskring::{Device, DeviceOptions, RuntimeOptions, Task};
 use taskring_bench::{Bench, Error, Report, Run, Scenario, Size, Tally, Unit, Variant, compare, scenarios::ops};
 
@@ -59,6 +60,29 @@ fn a_run_measures_what_it_can_and_reports_what_it_cannot() {
     let again = Report::read(&folder.join("results.jsonl")).unwrap();
     assert_eq!(again, report);
     assert!(!compare(&report, &again, 1.0).is_regression());
+}
+
+#[test]
+fn every_scenario_works_and_loses_no_task() {
+    let device = Device::new(DeviceOptions::default()).unwrap();
+    let bench = Bench::new(Size::Smoke).software(true);
+    let names: Vec<&str> = bench.scenarios().iter().map(|scenario| scenario.name).collect();
+    let report = bench.run(&device).unwrap();
+    // A wrong result is a failure of its scenario.
+    assert!(!report.incomplete, "{:#?}", report.gaps);
+    for name in names {
+        let mut ours = report.of(name).filter(|one| !one.is_alternative);
+        let loops_are_cut = matches!(&device.self_test().unwrap().loops, Probe::Measured(loops) if loops.cut);
+        let unfit = match name {
+            "other_queue" => device.other_queue_family().is_none(),
+            "mixed" | "priority_under_load" | "inversions" | "phases" => loops_are_cut,
+            _ => false,
+        };
+        assert_eq!(ours.next().is_none(), unfit, "{name}");
+        let mut numbers = report.of(name).map(|one| one.samples.value());
+        assert!(numbers.all(|number| number.is_finite() && number >= 0.0), "{name}");
+    }
+    assert_eq!(device.validation_messages(), Vec::<String>::new());
 }
 
 #[test]

@@ -430,5 +430,13 @@ shared_structs! {
         pub state,
         /// `continuation_pc` before the turn.
         pub pc,
+        /// The tick at which the task entered the ring that it was claimed from, read before its entry was written; `claimed` for one that was in none.
+        pub enqueued,
+        /// The tick at which its worker looked for something to claim, so before it claimed.
+        pub claimed,
+        /// Not used.
+        pub reserved0,
+        /// Not used.
+        pub reserved1,
     }
 }

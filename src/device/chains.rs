@@ -11,7 +11,9 @@ use super::context::PipelineDesc;
 use super::facts::{
     DeviceFacts, FeatureFacts, LimitFacts, MemoryHeapFacts, MemoryTypeFacts, QueueFamilyFacts, SubgroupFacts,
 };
-use super::plan::{DevicePlan, SizeControl};
+use super::features::FeatureStructs;
+use super::plan::DevicePlan;
+use super::requirements::Requirements;
 
 /// What the instance says it was written for. Devices of 1.2 are fine; 1.3 makes size control core where it is core.
 const API_VERSION: u32 = vk::API_VERSION_1_3;
@@ -59,7 +61,7 @@ pub(super) unsafe fn create_instance(entry: &ash::Entry, request: InstanceReques
     unsafe { entry.create_instance(&info, None) }
 }
 
-/// Takes a snapshot of a physical device.
+/// Takes a snapshot of a physical device, as an instance of this version may use it.
 ///
 /// # Safety
 /// The physical device belongs to the instance.
@@ -67,6 +69,7 @@ pub(super) unsafe fn read_facts(
     instance: &ash::Instance,
     device: vk::PhysicalDevice,
     index: usize,
+    instance_version: u32,
 ) -> VkResult<DeviceFacts> {
     // SAFETY: the caller's promise; the same for each call below.
     let properties = unsafe { instance.get_physical_device_properties(device) };
@@ -80,7 +83,7 @@ pub(super) unsafe fn read_facts(
         name: text(properties.device_name_as_c_str()),
         index,
         vendor_id: properties.vendor_id,
-        api_version: properties.api_version,
+        api_version: properties.api_version.min(instance_version),
         device_type: properties.device_type,
         queue_families: families
             .iter()
@@ -192,6 +195,7 @@ unsafe fn read_newer_facts(
         size_control: size_control.subgroup_size_control != vk::FALSE,
         full_subgroups: size_control.compute_full_subgroups != vk::FALSE,
         required_size_stages: sizes.required_subgroup_size_stages,
+        max_workgroup_subgroups: sizes.max_compute_workgroup_subgroups,
     };
     facts.features = FeatureFacts {
         vulkan_memory_model: memory_model.vulkan_memory_model != vk::FALSE,
@@ -242,34 +246,12 @@ pub(super) unsafe fn create_device(
         vk::DeviceQueueCreateInfo::default().queue_family_index(*family).queue_priorities(&priorities[..*count])
     };
     let queues: Vec<_> = families.iter().map(queue).collect();
-    let wanted = [
-        (plan.size_control == SizeControl::Extension, ext::subgroup_size_control::NAME),
-        (plan.shader_clock, khr::shader_clock::NAME),
-        (plan.external_timelines, khr::external_semaphore_fd::NAME),
-    ];
-    let extensions: Vec<_> = wanted.into_iter().filter(|(wanted, _)| *wanted).map(|(_, name)| name).collect();
-    let extensions = pointers(&extensions);
-    let mut memory_model = vk::PhysicalDeviceVulkanMemoryModelFeatures::default()
-        .vulkan_memory_model(true)
-        .vulkan_memory_model_device_scope(true);
-    let mut addresses = vk::PhysicalDeviceBufferDeviceAddressFeatures::default().buffer_device_address(true);
-    let mut timelines = vk::PhysicalDeviceTimelineSemaphoreFeatures::default().timeline_semaphore(true);
-    let mut sizes = vk::PhysicalDeviceSubgroupSizeControlFeatures::default()
-        .subgroup_size_control(true)
-        .compute_full_subgroups(true);
-    let mut clocks = vk::PhysicalDeviceShaderClockFeaturesKHR::default().shader_device_clock(true);
-    let mut info = vk::DeviceCreateInfo::default()
-        .queue_create_infos(&queues)
-        .enabled_extension_names(&extensions)
-        .push_next(&mut memory_model)
-        .push_next(&mut addresses)
-        .push_next(&mut timelines);
-    if plan.size_control != SizeControl::Unavailable {
-        info = info.push_next(&mut sizes);
-    }
-    if plan.shader_clock {
-        info = info.push_next(&mut clocks);
-    }
+    let requirements = Requirements::of_plan(plan);
+    let extensions = pointers(&requirements.extensions());
+    let mut features = FeatureStructs::default();
+    let mut info = vk::DeviceCreateInfo::default().queue_create_infos(&queues).enabled_extension_names(&extensions);
+    // SAFETY: the chain is empty.
+    unsafe { requirements.merge_features(&mut info, &mut features) };
     // SAFETY: the caller's promises; the plan asks for nothing that the device does not have.
     unsafe { instance.create_device(device, &info, None) }
 }

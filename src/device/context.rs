@@ -12,6 +12,7 @@ use ash::vk;
 use gpu_allocator::vulkan::{Allocator, AllocatorCreateDesc};
 use gpu_allocator::{AllocationSizes, AllocatorDebugSettings};
 
+use super::cache::Cache;
 use super::chains;
 use super::facts::DeviceFacts;
 use super::instance::{Instance, ValidationLog, c_string};
@@ -54,13 +55,34 @@ pub struct PipelineDesc<'a> {
     pub layout: vk::PipelineLayout,
     /// Values of its specialization constants, if it has any.
     pub specialization: Option<&'a vk::SpecializationInfo<'a>>,
-    /// A pipeline cache, or null.
+    /// A pipeline cache, or null for the device's own.
     pub cache: vk::PipelineCache,
 }
 
 /// A Vulkan device that taskring runs on. Clones share it; the last one to go destroys what taskring owns of it.
 #[derive(Clone)]
 pub struct Device(Arc<Shared>);
+
+/// What a device is made of, whoever made the parts.
+pub(super) struct Parts {
+    pub(super) facts: DeviceFacts,
+    pub(super) plan: DevicePlan,
+    pub(super) physical: vk::PhysicalDevice,
+    pub(super) raw: ash::Device,
+    pub(super) instance: ash::Instance,
+    pub(super) queues: Queues,
+    pub(super) names: Option<debug_utils::Device>,
+    pub(super) log: ValidationLog,
+    pub(super) validated: bool,
+    /// The families that a shared buffer is made for; none where there is one.
+    pub(super) sharers: Vec<u32>,
+    /// Somebody's allocator; `None` for one of our own.
+    pub(super) allocator: Option<Arc<Mutex<Allocator>>>,
+    /// Somebody's pipeline cache; `None` for one of our own.
+    pub(super) cache: Option<vk::PipelineCache>,
+    /// Destroys the device and then the instance; `None` if both are somebody else's.
+    pub(super) owned: Option<(OwnedDevice, Instance)>,
+}
 
 /// What the clones share. Fields are dropped in this order, after [`Shared::drop`]: the allocator before the device.
 struct Shared {
@@ -76,18 +98,19 @@ struct Shared {
     loss: Loss,
     log: ValidationLog,
     validated: bool,
+    sharers: Vec<u32>,
     /// Semaphores of dropped timelines; see [`Timeline`](super::Timeline).
     retired: Mutex<Vec<vk::Semaphore>>,
     /// Held while the self-test runs: two at once would measure each other.
     testing: Mutex<()>,
     self_test: OnceLock<Result<SelfTest, BackendError>>,
-    allocator: Mutex<Allocator>,
-    /// Destroys the device and then the instance; `None` if both are somebody else's.
+    allocator: Arc<Mutex<Allocator>>,
+    cache: Cache,
     _owned: Option<(OwnedDevice, Instance)>,
 }
 
 /// Destroys the device when it is dropped.
-struct OwnedDevice(ash::Device);
+pub(super) struct OwnedDevice(ash::Device);
 
 impl Device {
     /// Makes an instance and a device.
@@ -120,32 +143,77 @@ impl Device {
         let owned_device = OwnedDevice(raw.clone());
         // SAFETY: the device was just created with the plan's queues.
         let queues = unsafe { Queues::of(&raw, &plan) };
-        let shared = Shared {
+        let parts = Parts {
             facts: facts.clone(),
             physical,
             queues,
             names: instance.names(&raw),
-            #[cfg(unix)]
-            external_semaphores: plan
-                .external_timelines
-                .then(|| external_semaphore_fd::Device::new(instance.raw(), &raw)),
-            loss: Loss::default(),
             log: instance.log().clone(),
             validated: validation,
-            retired: Mutex::default(),
-            testing: Mutex::default(),
-            self_test: OnceLock::new(),
-            allocator: Mutex::new(allocator(instance.raw(), &raw, physical)?),
+            sharers: plan.sharers(),
+            allocator: None,
+            cache: None,
             instance: instance.raw().clone(),
             raw,
             plan,
-            _owned: Some((owned_device, instance)),
+            owned: Some((owned_device, instance)),
         };
-        let device = Self(Arc::new(shared));
+        let device = Self::of(parts)?;
         device.name(device.raw().handle(), &options.application_name);
         device.queues().name(&device);
         tracing::info!(device = %device.description(), validation, "created a device");
         Ok(device)
+    }
+
+    /// Puts a device together.
+    pub(super) fn of(parts: Parts) -> Result<Self, BackendError> {
+        let Parts {
+            facts,
+            plan,
+            physical,
+            raw,
+            instance,
+            queues,
+            names,
+            log,
+            validated,
+            sharers,
+            allocator,
+            cache,
+            owned,
+        } = parts;
+        let cache = Cache::new(&raw, cache)?;
+        let allocator = match allocator {
+            Some(allocator) => allocator,
+            None => Arc::new(Mutex::new(own_allocator(&instance, &raw, physical)?)),
+        };
+        let shared = Shared {
+            #[cfg(unix)]
+            external_semaphores: plan.external_timelines.then(|| external_semaphore_fd::Device::new(&instance, &raw)),
+            loss: Loss::default(),
+            retired: Mutex::default(),
+            testing: Mutex::default(),
+            self_test: OnceLock::new(),
+            facts,
+            plan,
+            physical,
+            raw,
+            instance,
+            queues,
+            names,
+            log,
+            validated,
+            sharers,
+            allocator,
+            cache,
+            _owned: owned,
+        };
+        Ok(Self(Arc::new(shared)))
+    }
+
+    /// Drops the last handle, or returns the one of several.
+    pub(super) fn last(self) -> Result<(), Self> {
+        Arc::try_unwrap(self.0).map(drop).map_err(Self)
     }
 
     /// What the physical device said about itself.
@@ -214,7 +282,7 @@ impl Device {
         kept.as_ref().map_err(Clone::clone)
     }
 
-    /// What the validation layer said. It may be kept longer than the device.
+    /// What the validation layer said. It may be kept longer than the device. Of a borrowed one the engine's own messenger hears, and this stays empty.
     #[must_use]
     pub fn validation_log(&self) -> &ValidationLog {
         &self.0.log
@@ -245,6 +313,8 @@ impl Device {
     pub unsafe fn compute_pipeline(&self, desc: &PipelineDesc<'_>) -> Result<vk::Pipeline, BackendError> {
         self.check()?;
         let _span = tracing::debug_span!("create_pipeline", name = desc.name).entered();
+        let own = (desc.cache == vk::PipelineCache::null()).then(|| self.cache().lock());
+        let desc = &PipelineDesc { cache: own.as_deref().copied().unwrap_or(desc.cache), ..*desc };
         // SAFETY: the caller's promises; the size is the plan's.
         let created = unsafe { chains::create_compute_pipeline(self.raw(), desc, self.0.plan.required_subgroup_size) };
         self.created("vkCreateComputePipelines", desc.name, created)
@@ -290,6 +360,16 @@ impl Device {
         self.0.external_semaphores.as_ref().ok_or(BackendError::NoExternalTimelines)
     }
 
+    /// The families that a shared buffer is made for; none where there is one.
+    pub(super) fn sharers(&self) -> &[u32] {
+        &self.0.sharers
+    }
+
+    /// What all pipelines go through.
+    pub(super) fn cache(&self) -> &Cache {
+        &self.0.cache
+    }
+
     /// The queues.
     pub(super) fn queues(&self) -> &Queues {
         &self.0.queues
@@ -314,6 +394,7 @@ impl fmt::Debug for Device {
 
 impl Drop for Shared {
     fn drop(&mut self) {
+        self.cache.destroy(&self.raw);
         let retired = self.retired.get_mut().unwrap_or_else(PoisonError::into_inner);
         for semaphore in retired.drain(..) {
             // SAFETY: it is a semaphore of this device, retired once; whoever submitted with it kept the device longer.
@@ -332,7 +413,7 @@ impl Drop for OwnedDevice {
 }
 
 /// An allocator whose blocks start small: a runtime in somebody's engine should not take 256 MiB for its first page.
-fn allocator(
+fn own_allocator(
     instance: &ash::Instance,
     device: &ash::Device,
     physical_device: vk::PhysicalDevice,

@@ -2,11 +2,15 @@
 
 use ash::vk;
 
+use super::chains;
+use crate::BackendError;
+
 /// A snapshot of a physical device: everything that [`plan`](super::plan) and the launch policy look at.
 ///
 /// Devices older than Vulkan 1.2 are asked for their limits, queues and memory only; `subgroup`, `features` and the
 /// driver's name stay at their defaults, and the plan refuses such a device for its version.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct DeviceFacts {
     /// The device's own name.
     pub name: String,
@@ -38,6 +42,7 @@ pub struct DeviceFacts {
 
 /// One queue family.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct QueueFamilyFacts {
     /// What its queues can do.
     pub flags: vk::QueueFlags,
@@ -49,6 +54,7 @@ pub struct QueueFamilyFacts {
 
 /// Subgroup sizes and operations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SubgroupFacts {
     /// The size that a pipeline gets if it asks for none.
     pub size: u32,
@@ -66,10 +72,13 @@ pub struct SubgroupFacts {
     pub full_subgroups: bool,
     /// Shader stages in which a pipeline may require a size.
     pub required_size_stages: vk::ShaderStageFlags,
+    /// Subgroups of one workgroup of a pipeline that requires a size; 0 where none may.
+    pub max_workgroup_subgroups: u32,
 }
 
 /// Device features.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct FeatureFacts {
     /// `vulkanMemoryModel`.
     pub vulkan_memory_model: bool,
@@ -90,6 +99,7 @@ pub struct FeatureFacts {
 
 /// One memory type.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct MemoryTypeFacts {
     /// Its properties.
     pub properties: vk::MemoryPropertyFlags,
@@ -99,6 +109,7 @@ pub struct MemoryTypeFacts {
 
 /// One memory heap.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct MemoryHeapFacts {
     /// Its size in bytes.
     pub bytes: u64,
@@ -108,6 +119,7 @@ pub struct MemoryHeapFacts {
 
 /// Limits, in Vulkan's own meaning of each.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct LimitFacts {
     /// Invocations in one workgroup.
     pub max_workgroup_invocations: u32,
@@ -132,6 +144,27 @@ pub struct LimitFacts {
 }
 
 impl DeviceFacts {
+    /// Asks a physical device, as an instance of `api_version` (what its `VkApplicationInfo` said) may use it.
+    ///
+    /// # Safety
+    /// The physical device is one of the instance's, which is alive.
+    ///
+    /// # Errors
+    /// [`BackendError::Vulkan`].
+    pub unsafe fn read(
+        instance: &ash::Instance,
+        physical: vk::PhysicalDevice,
+        api_version: u32,
+    ) -> Result<Self, BackendError> {
+        let failed = |call| move |result| BackendError::vulkan(call, result);
+        // SAFETY: the caller's promise.
+        let all = unsafe { instance.enumerate_physical_devices() }.map_err(failed("vkEnumeratePhysicalDevices"))?;
+        let index = all.iter().position(|one| *one == physical).unwrap_or_default();
+        // SAFETY: the caller's promise.
+        let facts = unsafe { chains::read_facts(instance, physical, index, api_version) };
+        facts.map_err(failed("vkEnumerateDeviceExtensionProperties"))
+    }
+
     /// Whether the "device" is a driver that runs on the CPU.
     #[must_use]
     pub fn is_cpu(&self) -> bool {

@@ -142,8 +142,8 @@ impl Instance {
         let devices = unsafe { self.raw.enumerate_physical_devices() }
             .map_err(|result| BackendError::vulkan("vkEnumeratePhysicalDevices", result))?;
         let facts = |(index, device)| {
-            // SAFETY: this instance has just listed the device.
-            let facts = unsafe { chains::read_facts(&self.raw, device, index) }
+            // SAFETY: this instance has just listed the device. What is newer than the instance, nobody here uses.
+            let facts = unsafe { chains::read_facts(&self.raw, device, index, u32::MAX) }
                 .map_err(|result| BackendError::vulkan("vkEnumerateDeviceExtensionProperties", result))?;
             Ok((device, facts))
         };
@@ -160,8 +160,13 @@ impl Instance {
 
     /// What gives names to the objects of a device, if this instance can.
     pub(super) fn names(&self, device: &ash::Device) -> Option<debug_utils::Device> {
-        self.names.then(|| debug_utils::Device::new(&self.raw, device))
+        self.names.then(|| names(&self.raw, device))
     }
+}
+
+/// What gives names to the objects of a device; its instance has the extension for it.
+pub(super) fn names(instance: &ash::Instance, device: &ash::Device) -> debug_utils::Device {
+    debug_utils::Device::new(instance, device)
 }
 
 impl Drop for Instance {

@@ -108,10 +108,10 @@ impl Device {
             },
         )?;
 
-        let sharers = if desc.shared { self.plan().sharers() } else { Vec::new() };
+        let sharers = if desc.shared { self.sharers() } else { &[] };
         let mut info = vk::BufferCreateInfo::default().size(bytes).usage(desc.usage | USAGE);
         if !sharers.is_empty() {
-            info = info.sharing_mode(vk::SharingMode::CONCURRENT).queue_family_indices(&sharers);
+            info = info.sharing_mode(vk::SharingMode::CONCURRENT).queue_family_indices(sharers);
         }
         // SAFETY: the device is alive and has queues of the plan's families; the size is in its limits.
         let created = unsafe { self.raw().create_buffer(&info, None) };

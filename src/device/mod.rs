@@ -9,15 +9,22 @@
 //! that take raw handles are `unsafe`: the caller vouches for them. Whether the calls are *valid Vulkan* is left to the
 //! validation layer, which [`DeviceOptions::validation`] turns on and [`Device::validation_log`] reads back.
 //!
+//! # An engine's device
+//! [`Requirements`] says what to enable before the device exists, and merges it into what the engine creates it with. [`Device::borrow`] takes the
+//! engine's handles and [what is enabled](Enabled), and plans with that and nothing more.
+//!
 //! # Who owns what
 //! [`Device`] is a handle to shared state that destroys, in its order, what it owns. Code outside this module never
 //! assumes that the instance, the device or the queue is taskring's own, never waits for the device to be idle, and
 //! keeps a clone of [`Device`] in everything that has to be destroyed before it. Buffers and timelines do that by
 //! themselves.
 
+mod borrow;
+mod cache;
 mod chains;
 mod context;
 mod facts;
+mod features;
 mod instance;
 mod loss;
 mod mapped;
@@ -26,17 +33,21 @@ mod plan;
 mod queues;
 #[cfg(test)]
 pub(crate) mod recorded;
+mod requirements;
 mod selftest;
 mod timeline;
 
+pub use borrow::{EngineDevice, EngineQueue, QueueLock};
 pub use context::{Device, DeviceOptions, PipelineDesc};
 pub use facts::{
     DeviceFacts, FeatureFacts, LimitFacts, MemoryHeapFacts, MemoryTypeFacts, QueueFamilyFacts, SubgroupFacts,
 };
+pub use features::FeatureStructs;
 pub use instance::ValidationLog;
 pub use mapped::{Mapped, store_fence};
 pub use memory::{Buffer, BufferDesc, MemoryKind};
 pub use plan::{DevicePlan, DeviceSelector, QueueSlot, SizeControl, choose, plan};
 pub use queues::QueueRole;
+pub use requirements::{Enabled, Feature, Miss, Requirements};
 pub use selftest::{BadRecord, Loops, MemoryClass, MemoryOutcome, Probe, Residency, RoundTrip, SelfTest};
 pub use timeline::Timeline;

@@ -3,6 +3,7 @@
 use ash::vk;
 
 use super::facts::{DeviceFacts, QueueFamilyFacts, version};
+use super::requirements::Feature;
 use crate::error::Rejection;
 
 /// Subgroup sizes that the scheduler is written for.
@@ -40,6 +41,7 @@ pub struct QueueSlot {
 
 /// How taskring runs on a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct DevicePlan {
     /// The queue family that slices are submitted to.
     ///
@@ -146,26 +148,8 @@ impl DeviceSelector {
 /// queue, host-visible coherent memory, 128 bytes of push constants. A device older than Vulkan 1.2 is not asked for
 /// features and subgroups, so its list does not name them.
 pub fn plan(facts: &DeviceFacts) -> Result<DevicePlan, Vec<String>> {
-    let mut missing = Vec::new();
-    if facts.api_version >= vk::API_VERSION_1_2 {
-        missing.extend(missing_features(facts));
-    } else {
-        missing.push(format!("Vulkan {} (1.2 is needed)", version(facts.api_version)));
-    }
-
-    let queue_family = queue_family(facts);
-    if queue_family.is_none() {
-        missing.push("no compute queue".into());
-    }
-    if !facts.memory_types.iter().any(|memory| memory.properties.contains(SHARED_MEMORY)) {
-        missing.push("no memory that is both host-visible and host-coherent".into());
-    }
-    let push_constants = facts.limits.max_push_constant_bytes;
-    if push_constants < PUSH_CONSTANT_BYTES {
-        missing.push(format!("{push_constants} bytes of push constants ({PUSH_CONSTANT_BYTES} are needed)"));
-    }
-
-    match (queue_family, missing.is_empty()) {
+    let missing = [missing_features(facts), missing_properties(facts)].concat();
+    match (queue_family(facts), missing.is_empty()) {
         (Some(queue_family), true) => {
             let size_control = size_control(facts);
             let subgroup_size = subgroup_size(facts, size_control);
@@ -220,20 +204,36 @@ fn rank(device_type: vk::PhysicalDeviceType) -> u32 {
     }
 }
 
-/// What a device of Vulkan 1.2 or newer lacks of features and subgroup properties.
+/// The required features that a device lacks; one older than Vulkan 1.2 is not asked.
 fn missing_features(facts: &DeviceFacts) -> Vec<String> {
-    let features = &facts.features;
-    let mut missing: Vec<String> = [
-        (features.vulkan_memory_model, "vulkanMemoryModel"),
-        (features.vulkan_memory_model_device_scope, "vulkanMemoryModelDeviceScope"),
-        (features.buffer_device_address, "bufferDeviceAddress"),
-        (features.timeline_semaphore, "timelineSemaphore"),
-    ]
-    .into_iter()
-    .filter(|(present, _)| !present)
-    .map(|(_, name)| format!("no feature {name}"))
-    .collect();
+    let asked = facts.api_version >= vk::API_VERSION_1_2;
+    let missing = Feature::REQUIRED.into_iter().filter(|feature| asked && !feature.is_offered(facts));
+    missing.map(|feature| format!("no feature {}", feature.field())).collect()
+}
 
+/// What a device lacks beside features: its version, subgroups, queues, memory and limits.
+pub(super) fn missing_properties(facts: &DeviceFacts) -> Vec<String> {
+    let mut missing = Vec::new();
+    if facts.api_version >= vk::API_VERSION_1_2 {
+        missing.extend(missing_of_subgroups(facts));
+    } else {
+        missing.push(format!("Vulkan {} (1.2 is needed)", version(facts.api_version)));
+    }
+    if queue_family(facts).is_none() {
+        missing.push("no compute queue".into());
+    }
+    if !facts.memory_types.iter().any(|memory| memory.properties.contains(SHARED_MEMORY)) {
+        missing.push("no memory that is both host-visible and host-coherent".into());
+    }
+    let push_constants = facts.limits.max_push_constant_bytes;
+    if push_constants < PUSH_CONSTANT_BYTES {
+        missing.push(format!("{push_constants} bytes of push constants ({PUSH_CONSTANT_BYTES} are needed)"));
+    }
+    missing
+}
+
+fn missing_of_subgroups(facts: &DeviceFacts) -> Vec<String> {
+    let mut missing = Vec::new();
     let subgroup = &facts.subgroup;
     if !subgroup.stages.contains(vk::ShaderStageFlags::COMPUTE) {
         missing.push("no subgroup operations in compute shaders".into());

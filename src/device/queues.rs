@@ -1,11 +1,10 @@
 //! The queues of the device, and who may submit to them when.
 
-use std::sync::Mutex;
-
 use ash::vk;
 
+use super::borrow::EngineQueue;
 use super::chains;
-use super::context::{Device, lock};
+use super::context::Device;
 use super::plan::{DevicePlan, QueueSlot};
 use crate::BackendError;
 
@@ -21,7 +20,7 @@ pub enum QueueRole {
 }
 
 /// A queue; Vulkan wants one caller at a time.
-type Queue = Mutex<vk::Queue>;
+type Queue = EngineQueue;
 
 /// The queues of the plan.
 pub(super) struct Queues {
@@ -38,13 +37,18 @@ impl Queues {
     pub(super) unsafe fn of(device: &ash::Device, plan: &DevicePlan) -> Self {
         let queue = |slot: QueueSlot| {
             // SAFETY: the caller's promise.
-            Mutex::new(unsafe { device.get_device_queue(slot.family, slot.index) })
+            EngineQueue::given(unsafe { device.get_device_queue(slot.family, slot.index) }, slot)
         };
         Self {
             slices: queue(plan.slices_queue()),
             other: plan.other_queue.map(queue),
             transfer: plan.transfer_queue.map(queue),
         }
+    }
+
+    /// An engine's queues.
+    pub(super) fn borrowed(slices: EngineQueue, other: Option<EngineQueue>) -> Self {
+        Self { slices, other, transfer: None }
     }
 
     /// Gives the queues the names that tools and validation messages show.
@@ -56,7 +60,7 @@ impl Queues {
         ];
         for (queue, name) in named {
             if let Some(queue) = queue {
-                device.name(*lock(queue), name);
+                device.name(queue.raw, name);
             }
         }
     }
@@ -211,9 +215,16 @@ impl Device {
         signal: Option<(vk::Semaphore, u64)>,
     ) -> Result<(), BackendError> {
         self.check()?;
-        let queue = lock(queue);
-        // SAFETY: the caller's promises; the queue is locked until the call returns.
-        let submitted = unsafe { chains::submit(self.raw(), *queue, command_buffers, waits, signal) };
-        submitted.map_err(|result| self.fail("vkQueueSubmit", result))
+        let mut submitted = None;
+        queue.lock.hold(&mut || {
+            // An engine's lock that calls twice must not submit twice.
+            submitted.get_or_insert_with(|| {
+                // SAFETY: the caller's promises; the queue is locked until the call returns.
+                unsafe { chains::submit(self.raw(), queue.raw, command_buffers, waits, signal) }
+            });
+        });
+        let silent =
+            || BackendError::Protocol { what: "the engine's queue lock did not let a submission through".into() };
+        submitted.ok_or_else(silent)?.map_err(|result| self.fail("vkQueueSubmit", result))
     }
 }

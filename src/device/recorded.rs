@@ -46,6 +46,7 @@ pub(crate) fn lavapipe() -> DeviceFacts {
             size_control: true,
             full_subgroups: true,
             required_size_stages: Stage::FRAGMENT | Stage::COMPUTE,
+            max_workgroup_subgroups: 32,
         },
         features: FeatureFacts {
             vulkan_memory_model: true,

@@ -20,11 +20,12 @@ struct Clamp {
     added: Vec<Instruction>,
 }
 
-/// The same kernel, in which each index of an access chain outside of buffers is the smaller of itself and the last that there is.
+/// The same kernel, in which each index of an access chain is the smaller of itself and the last that there is. Buffers behind addresses are
+/// left alone: the runtime's kernel checks their accesses itself.
 ///
 /// # Errors
 /// [`BackendError::BadProgram`] if the SPIR-V cannot be read.
-pub(super) fn own_arrays(spirv: &[u32]) -> Result<Vec<u32>, BackendError> {
+pub(crate) fn own_arrays(spirv: &[u32]) -> Result<Vec<u32>, BackendError> {
     let bad = |reason: String| BackendError::BadProgram { reason };
     let mut module = rspirv::dr::load_words(spirv).map_err(|error| bad(format!("unreadable SPIR-V: {error}")))?;
     let imported = |i: &&Instruction| i.operands.first() == Some(&Operand::LiteralString("GLSL.std.450".into()));
@@ -56,11 +57,11 @@ pub(super) fn own_arrays(spirv: &[u32]) -> Result<Vec<u32>, BackendError> {
 impl Clamp {
     /// Clamps the indices of one access chain; what that takes goes before it.
     fn chain(&mut self, chain: &mut Instruction, before: &mut Vec<Instruction>) {
-        use StorageClass::{Function, Private, Workgroup};
+        use StorageClass::{Function, Private, StorageBuffer, Workgroup};
         let base = chain.operands.first().and_then(Operand::id_ref_any);
         let pointer = base.and_then(|base| self.globals.get(self.kinds.get(&base)?)).map(|i| i.operands.as_slice());
         let Some(&[Operand::StorageClass(class), Operand::IdRef(mut inside)]) = pointer else { return };
-        if ![Workgroup, Private, Function].contains(&class) {
+        if ![Workgroup, Private, Function, StorageBuffer].contains(&class) {
             return;
         }
         for operand in &mut chain.operands[1..] {

@@ -117,7 +117,7 @@ impl ProgramBuilder {
     }
 }
 
-fn first_error(log: &str) -> &str {
+pub(crate) fn first_error(log: &str) -> &str {
     log.lines().find(|line| line.contains("error:")).unwrap_or_else(|| log.lines().next().unwrap_or_default())
 }
 
@@ -143,12 +143,7 @@ fn located(op: &OpSource, log: &str) -> BackendError {
 /// runtime's text or another op's. Lines stay where they were.
 fn preprocess(op: &OpSource) -> Result<String, BackendError> {
     let (source, begin) = assemble::alone(op);
-    if source.contains('\0') {
-        return Err(located(op, "the source holds a NUL character"));
-    }
-    let text = with_compiler(|compiler, options| compiler.preprocess(&source, "kernel", "main", Some(options)));
-    let text = text.map_err(|log| located(op, &log))?.as_text();
-    let text = text.split_once(&begin).map_or(text.as_str(), |(_, text)| text);
+    let text = preprocessed(&source, &begin).map_err(|log| located(op, &log))?;
     // Instructions of its own making are what no inspection can judge. Directives come out of the preprocessor at the start of a line.
     for name in text.lines().filter_map(|line| line.trim_start().strip_prefix("#extension ")) {
         if !op.trusted && (name.trim_start().starts_with("all") || name.contains("spirv_intrinsics")) {
@@ -156,11 +151,25 @@ fn preprocess(op: &OpSource) -> Result<String, BackendError> {
             return Err(BackendError::OpRejected { op: op.name.clone(), what });
         }
     }
-    Ok(text.to_owned())
+    Ok(text)
+}
+
+/// What follows the line `begin` of a source, without macros, conditions and comments.
+///
+/// # Errors
+/// The compiler's words.
+pub(crate) fn preprocessed(source: &str, begin: &str) -> Result<String, String> {
+    if source.contains('\0') {
+        return Err("the source holds a NUL character".into());
+    }
+    let text =
+        with_compiler(|compiler, options| compiler.preprocess(source, "kernel", "main", Some(options)))?.as_text();
+    let after = text.split_once(begin).map(|(_, after)| after.to_owned());
+    Ok(after.unwrap_or(text))
 }
 
 /// SPIR-V of a whole kernel. Only the optimized one is for devices; the other keeps every function and name for inspection.
-pub(super) fn compile(source: &str, optimize: bool) -> Result<Vec<u32>, String> {
+pub(crate) fn compile(source: &str, optimize: bool) -> Result<Vec<u32>, String> {
     let artifact = with_compiler(|compiler, options| {
         if optimize {
             options.set_optimization_level(shaderc::OptimizationLevel::Performance);

@@ -28,7 +28,11 @@ mod shipped;
 #[cfg(feature = "shaderc")]
 pub use compile::{OpSource, ProgramBuilder};
 
+#[cfg(feature = "self-substrate-adapters")]
+pub(crate) use clamp::own_arrays;
 pub(crate) use clock::without_clock;
+#[cfg(feature = "self-substrate-adapters")]
+pub(crate) use compile::{compile, first_error, preprocessed};
 
 use crate::abi;
 use crate::error::BackendError;

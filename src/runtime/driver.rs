@@ -1,5 +1,7 @@
 //! The driving side: launches slices, sees them end, takes over what they report, recovers from those that were cut.
 
+mod frames;
+
 use std::collections::VecDeque;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
@@ -16,15 +18,17 @@ use super::state::State;
 use super::timelines::Reached;
 use crate::abi::{self, SliceExit, SliceLaunch, SlotMeta, TaskWorkItem};
 use crate::error::BackendError;
+use crate::policy::{self, Launch, LaunchDecision, LaunchFacts, LaunchPins, MegakernelLaunchRequest};
 use crate::program::Op;
+use frames::Before;
 
 /// What a driving step found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) enum Step {
     /// A slice was launched or has ended.
     Progress,
-    /// A slice runs. Its end is this value of the progress timeline; before, another slice may be due to follow it at this time.
-    Running { value: u64, due: Option<Instant> },
+    /// A slice runs. It ends when the timeline reaches the value; before, another slice may be due to follow it at this time.
+    Running { end: Reached, due: Option<Instant> },
     /// Nothing runs and nothing would.
     Idle,
 }
@@ -81,12 +85,16 @@ impl Shared {
 struct Pending {
     slice: u32,
     place: usize,
-    /// What the progress timeline reaches with its end.
-    value: u64,
+    /// What is reached with its end: a value of the progress timeline, or of an engine's that it was recorded for.
+    end: Reached,
     /// When it can have begun at the earliest: when it was submitted, or the one before was last seen to run.
     since: Instant,
+    /// How long after its beginning it should have a successor.
+    half_time: Duration,
+    /// Of one that an engine submits.
+    recorded: Option<Before>,
     /// What it waited for, kept as long as it is pending.
-    _reached: Vec<Reached>,
+    reached: Vec<Reached>,
 }
 
 /// One thread at a time drives: whoever holds the lock around this. Locks [`Shared`] inside, never the other way round.
@@ -100,29 +108,34 @@ pub(super) struct Driver {
     fresh: bool,
     /// Whether a slice was cut. Those that were submitted after it end at once; then its tasks are recovered.
     cut: bool,
-    workers: u32,
     lanes: u32,
+    shards: u32,
+    /// What the policy is told, but for what changes.
+    facts: LaunchFacts,
+    pins: LaunchPins,
     pace: Pace,
     cut_turn: Option<u32>,
 }
 
 impl Driver {
-    pub(super) fn new(slices: Slices, pace: Pace, options: &RuntimeOptions, workers: u32, lanes: u32) -> Self {
-        let cut_turn = options.cut_turn;
+    pub(super) fn new(slices: Slices, pace: Pace, options: &RuntimeOptions, facts: LaunchFacts, lanes: u32) -> Self {
+        let (cut_turn, pins) = (options.cut_turn, options.pins());
+        let shards = options.shards_for(facts.most_workers);
         let pending = VecDeque::with_capacity(SLICES);
-        Self { slices, pending, last: 0, fresh: true, cut: false, workers, lanes, pace, cut_turn }
+        Self { slices, pending, last: 0, fresh: true, cut: false, lanes, shards, facts, pins, pace, cut_turn }
     }
 
     /// Takes over what has ended, and launches what is wanted. Waits for nothing.
     pub(super) fn step(&mut self, context: &Context<'_>) -> Result<Step, BackendError> {
         let ended = self.reap(context)?;
-        if self.pending.is_empty() && context.shared.lock().launches() || self.is_due(context)? {
+        let submits = !context.options.record_only;
+        if submits && (self.pending.is_empty() && context.shared.lock().launches() || self.is_due(context)?) {
             self.launch(context)?;
             return Ok(Step::Progress);
         }
         Ok(match self.pending.front() {
             _ if ended => Step::Progress,
-            Some(first) => Step::Running { value: first.value, due: self.due(context) },
+            Some(first) => Step::Running { end: first.end.clone(), due: self.due(context) },
             None => Step::Idle,
         })
     }
@@ -136,7 +149,7 @@ impl Driver {
                 state.relay(context.memory)?;
                 state.launches()
             };
-            if !launches {
+            if !launches || context.options.record_only {
                 return Ok(false);
             }
             self.launch(context)?;
@@ -149,7 +162,7 @@ impl Driver {
     pub(super) fn settle(&mut self, context: &Context<'_>, deadline: Instant) -> Result<(), BackendError> {
         while let Some(first) = self.pending.front() {
             let left = deadline.saturating_duration_since(Instant::now());
-            if !super::slices::wait(self.slices.progress(), first.value, context.spins, left)? {
+            if !super::slices::wait(&first.end, context.spins, left)? {
                 return Err(self.slices.late("the running slice to end", Duration::ZERO));
             }
             self.reap(context)?;
@@ -217,7 +230,11 @@ impl Driver {
     /// published until its end. A trace is the host's before the next slice writes it.
     fn due(&self, context: &Context<'_>) -> Option<Instant> {
         let alone = self.pending.len() == 1 && context.live && context.options.trace_capacity == 0 && !self.cut;
-        self.pending.front().filter(|_| alone).map(|first| first.since + self.pace.half_time())
+        // A recorded one may not be submitted yet, and would be overtaken.
+        self.pending
+            .front()
+            .filter(|first| alone && first.recorded.is_none())
+            .map(|first| first.since + first.half_time)
     }
 
     fn is_due(&self, context: &Context<'_>) -> Result<bool, BackendError> {
@@ -229,29 +246,89 @@ impl Driver {
         Ok(!state.stopped && state.journal.in_flight() > 0)
     }
 
+    /// How the next slice is to be launched.
+    fn decide(&self, context: &Context<'_>) -> Result<Launch, BackendError> {
+        let (snapshot, room, (usual_depth, usual_age)) = {
+            let mut state = context.shared.lock();
+            (state.seen(), state.journal.room(), state.usual)
+        };
+        let request = snapshot.try_apply_to_launch_request(MegakernelLaunchRequest::default())?;
+        let room = u32::try_from(room).unwrap_or(u32::MAX);
+        let facts = LaunchFacts { room, waiting: snapshot.paused_count, usual_depth, usual_age, ..self.facts };
+        // Without the lock: it may be the caller's code.
+        let said = match &context.options.policy {
+            Some(policy) => policy.decide(&request, &facts),
+            None => policy::recommend(&request, &facts),
+        };
+        Ok(Launch { snapshot, request, facts, decision: said.settled(&self.pins, &facts) })
+    }
+
     fn launch(&mut self, context: &Context<'_>) -> Result<(), BackendError> {
-        let Context { memory, options, shared, .. } = context;
-        let state = &mut *shared.lock();
+        let launch = self.decide(context)?;
+        let state = &mut *context.shared.lock();
+        let (slice, place) = self.prepare(context, state, &launch)?;
+        let since = Instant::now();
+        let reached = state.tables.timelines.take_reached();
+        let workers = launch.decision.workers.value;
+        let value = self.slices.launch(context.memory, place, workers, self.fresh, &reached)?;
+        state.progress_value = value;
+        let end = (self.slices.progress().clone(), value);
+        let half_time = half_time(&launch);
+        self.pend(state, launch, Pending { slice, place, end, since, half_time, recorded: None, reached });
+        Ok(())
+    }
+
+    /// A slice is under way.
+    fn pend(&mut self, state: &mut State, launch: Launch, pending: Pending) {
+        (state.wants_slice, state.slice_runs) = (false, true);
+        state.stats.slices += 1;
+        state.last_launch = Some(launch);
+        (self.last, self.fresh) = (pending.slice, false);
+        self.pending.push_back(pending);
+    }
+
+    /// Tells the next slice what it has to know. Its number and its place.
+    fn prepare(
+        &mut self,
+        context: &Context<'_>,
+        state: &mut State,
+        launch: &Launch,
+    ) -> Result<(u32, usize), BackendError> {
+        let LaunchDecision { workers, slice_time, linger, aging_ticks } = launch.decision;
+        let Context { memory, options, .. } = context;
         // 0 is no slice's number: it is what a cleared exit record says.
         let slice = self.last.wrapping_add(1).max(1);
         let place = self.pending.front().map_or(0, |first| (first.place + 1) % SLICES);
-        let Orders { timed, turn_budget, time_budget, linger } = self.pace.orders();
-        let launch = SliceLaunch {
+        tracing::debug!(
+            slice,
+            workers = workers.value,
+            workers_because = workers.reason,
+            slice_time = ?slice_time.value,
+            slice_time_because = slice_time.reason,
+            linger = ?linger.value,
+            linger_because = linger.reason,
+            aging_ticks = aging_ticks.value,
+            aging_ticks_because = aging_ticks.reason,
+            snapshot = ?launch.snapshot,
+            "decided how to launch"
+        );
+        let Orders { timed, turn_budget, time_budget, linger } = self.pace.orders(slice_time.value, linger.value);
+        let orders = SliceLaunch {
             slice,
             previous: if self.fresh { 0 } else { self.last },
-            workers: self.workers,
+            workers: workers.value,
             turn_budget,
             time_budget,
             linger,
             timed: timed.into(),
-            aging_ticks: options.aging_ticks,
+            aging_ticks: aging_ticks.value,
             tenants: state.tables.tenants(),
             buffers: state.tables.buffers(),
-            batch: options.batch.unwrap_or(self.lanes).min(self.lanes),
+            batch: self.facts.batch,
             cut_turn: self.cut_turn.take().unwrap_or(0),
             two: 2,
             trace_capacity: options.trace_capacity,
-            shards: options.shards_for(self.workers),
+            shards: self.shards,
             follows: u32::from(!self.pending.is_empty()),
             counts: options.counts.into(),
             lists: abi::wheel_lists(options.capacity),
@@ -265,15 +342,8 @@ impl Driver {
             // Whom it was meant for has ended, and numbers wrap.
             state.mailbox.ring(memory, abi::TR_BELL_STOP, 0)?;
         }
-        host(&memory.launch)?.write_pod(record_offset(place), &launch)?;
-        let since = Instant::now();
-        let reached = state.tables.timelines.take_reached();
-        let value = self.slices.launch(memory, place, self.workers, self.fresh, &reached)?;
-        (state.wants_slice, state.slice_runs, state.progress_value) = (false, true, value);
-        state.stats.slices += 1;
-        self.pending.push_back(Pending { slice, place, value, since, _reached: reached });
-        (self.last, self.fresh) = (slice, false);
-        Ok(())
+        host(&memory.launch)?.write_pod(record_offset(place), &orders)?;
+        Ok((slice, place))
     }
 
     /// Takes over the slices that have ended, recovers if one of them was cut, and announces the ends of groups. True if there were any.
@@ -281,7 +351,7 @@ impl Driver {
         let mut any = false;
         while let Some(first) = self.pending.front() {
             let now = Instant::now();
-            if !self.slices.ended(first.value)? {
+            if !super::slices::ended(&first.end)? {
                 if let Some(next) = self.pending.get_mut(1) {
                     next.since = now;
                 }
@@ -321,7 +391,14 @@ impl Driver {
         let SliceExit { reasons, turns, ready, elapsed: units, .. } = exit;
         let took = ended.since.elapsed();
         tracing::trace!(slice = ended.slice, reasons, turns, ready, units, ?took, "slice ended");
-        self.pace.learn(units, took);
+        match ended.recorded {
+            None => self.pace.learn(units, took),
+            // The host's time has the engine's frames in it.
+            Some(_) => match self.slices.took(ended.place)? {
+                Some(took) => self.pace.learn_exactly(units, took),
+                None => self.pace.learn(units, took),
+            },
+        }
         let mut state = shared.lock();
         state.harvest(memory, &exit)?;
         state.harvest_trace(memory, exit.traced, options.trace_capacity)
@@ -336,6 +413,11 @@ impl Driver {
         (self.fresh, self.cut) = (true, false);
         recovery::recover(&mut context.shared.lock(), context.memory, context.ops, &slots, &metas, may_restart)
     }
+}
+
+/// How long after its beginning a slice should have a successor.
+fn half_time(launch: &Launch) -> Duration {
+    launch.decision.slice_time.value.min(Duration::from_secs(1)) / 2
 }
 
 /// What a driver works on.

@@ -52,7 +52,7 @@ impl Runtime {
     }
 
     /// Whether it may be signalled by whoever uses the runtime, on the runtime's device.
-    fn accept_semaphore(&self, semaphore: &Timeline) -> Result<(), BackendError> {
+    pub(super) fn accept_semaphore(&self, semaphore: &Timeline) -> Result<(), BackendError> {
         if semaphore.belongs_to(self.device()) && !semaphore.counts() {
             return Ok(());
         }

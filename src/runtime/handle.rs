@@ -7,7 +7,7 @@ use super::keeper::Kept;
 use super::task::{Completion, SubmissionId};
 use crate::error::BackendError;
 
-/// One submitted task. Dropping it without waiting lets the task run and forgets its completion.
+/// One submitted task, and a future of its end. Dropping it without waiting lets the task run and forgets its completion.
 #[derive(Debug)]
 #[must_use = "a dropped handle forgets the task's completion"]
 pub struct TaskHandle {
@@ -27,16 +27,17 @@ impl TaskHandle {
         self.id
     }
 
+    pub(super) fn untaken(&self) -> Result<(), BackendError> {
+        let what = || format!("the completion of submission {} was taken already", self.id.0);
+        if self.taken { Err(BackendError::Protocol { what: what() }) } else { Ok(()) }
+    }
+
     /// Waits for the task to end, driving slices meanwhile.
     ///
     /// # Errors
     /// [`BackendError::Timeout`] after `timeout`, and the task goes on: wait again. What the device or the driver gives.
     pub fn wait(&mut self, timeout: Duration) -> Result<Completion, BackendError> {
-        if self.taken {
-            return Err(BackendError::Protocol {
-                what: format!("the completion of submission {} was taken already", self.id.0),
-            });
-        }
+        self.untaken()?;
         let ticket = self.ticket;
         let completion = self.inner.drive(timeout, "a task to end", |state, memory| {
             state.listen(memory)?;

@@ -13,6 +13,8 @@ use super::slices::{self, SPIN};
 use super::state::State;
 use super::tables::Tables;
 use super::task::Accepted;
+use super::timelines::Reached;
+use super::wakers::Woken;
 use crate::abi::TaskWorkItem;
 use crate::device::{Device, Residency, Timeline};
 use crate::error::BackendError;
@@ -37,6 +39,8 @@ pub(super) struct Inner {
     /// What counts slices, for those who wait without driving.
     pub(super) progress: Arc<Timeline>,
     pub(super) alarm: Alarm,
+    #[cfg(feature = "self-substrate-adapters")]
+    pub(super) trends: Mutex<Option<super::trends::Trends>>,
 }
 
 impl Inner {
@@ -48,9 +52,12 @@ impl Inner {
         &self,
         act: impl FnOnce(&mut State, &Memory) -> Result<T, BackendError>,
     ) -> Result<T, BackendError> {
+        let mut woken = Woken::default();
         let mut state = self.shared.lock();
         state.check()?;
-        act(&mut state, self.memory()?)
+        let result = act(&mut state, self.memory()?);
+        woken.of(&mut state);
+        result
     }
 
     pub(super) fn refuse(&self, state: &State, tasks: &[TaskWorkItem]) -> Result<(), BackendError> {
@@ -107,10 +114,11 @@ impl Inner {
         let context = self.context()?;
         let driver = driver.as_mut().ok_or(BackendError::Stopped)?;
         let step = driver.step(&context).map_err(|error| self.break_with(error))?;
-        if step == Step::Progress {
+        if matches!(step, Step::Progress) {
             // Whoever launched it may never call again, and whoever waits should look more often now.
             self.alarm.ring();
             self.shared.changed.notify_all();
+            self.wake();
         }
         Ok(Some(step))
     }
@@ -123,20 +131,20 @@ impl Inner {
 
     /// The keeper's wait for a slice's end, for at most `time`, or until it is rung; meanwhile it looks for what has to be looked at before: epochs to be
     /// relayed, ends to be announced. False if it is to stop.
-    pub(super) fn watch(&self, value: u64, time: Duration) -> Result<bool, BackendError> {
+    pub(super) fn watch(&self, end: &Reached, time: Duration) -> Result<bool, BackendError> {
         let (watched, awaited, next) = {
             let state = self.shared.lock();
             (state.is_watched(), state.tables.timelines.awaited(), state.next_record())
         };
         if !self.sleeps() {
             let nap = if watched { SHORT_NAP } else { NAP };
-            self.progress.wait(value, time.min(nap))?;
+            end.0.wait(end.1, time.min(nap))?;
         } else if !watched {
-            return self.alarm.sleep_or(Sleep::ForSlice, &self.device, &[(self.progress.clone(), value)], time);
+            return self.alarm.sleep_or(Sleep::ForSlice, &self.device, std::slice::from_ref(end), time);
         } else {
             let deadline = Instant::now() + time;
             let moved = || awaited.iter().any(|(timeline, news)| timeline.value().is_ok_and(|value| value >= *news));
-            while Instant::now() < deadline && self.progress.value()? < value && !self.alarm.is_roused() && !moved() {
+            while Instant::now() < deadline && end.0.value()? < end.1 && !self.alarm.is_roused() && !moved() {
                 if self.record_comes(next)? {
                     break;
                 }
@@ -175,8 +183,12 @@ impl Inner {
     pub(super) fn break_with(&self, error: BackendError) -> BackendError {
         if !matches!(error, BackendError::Timeout { .. }) {
             tracing::error!(%error, "the runtime is broken");
-            self.shared.lock().broken.get_or_insert_with(|| error.clone());
+            let mut state = self.shared.lock();
+            state.broken.get_or_insert_with(|| error.clone());
+            state.journal.wakers.wake_all();
+            drop(state);
             self.shared.changed.notify_all();
+            self.wake();
         }
         error
     }
@@ -192,8 +204,11 @@ impl Inner {
         let deadline = start + timeout;
         loop {
             let next = {
+                let mut woken = Woken::default();
                 let mut state = self.shared.lock();
-                if let Some(result) = done(&mut state, self.memory()?)? {
+                let done = done(&mut state, self.memory()?);
+                woken.of(&mut state);
+                if let Some(result) = done? {
                     let due = state.journal.groups.has_finished();
                     drop(state);
                     if due {
@@ -219,9 +234,9 @@ impl Inner {
                 Some(Step::Progress) => continue,
                 Some(Step::Running { .. }) if polls => continue,
                 Some(Step::Running { .. }) if self.residency.is_live() => SHORT_NAP,
-                Some(Step::Running { value, .. }) => {
+                Some(Step::Running { end, .. }) => {
                     let left = deadline.saturating_duration_since(Instant::now());
-                    slices::wait(&self.progress, value, self.spins(), left)?;
+                    slices::wait(&end, self.spins(), left)?;
                     continue;
                 }
                 // Another thread drives, or there is nothing to drive until one submits or signals.
@@ -307,7 +322,10 @@ impl Inner {
         self.shared.lock().check()?;
         let context = self.context()?;
         let driver = guard.as_mut().ok_or(BackendError::Stopped)?;
-        act(self, driver, &context)
+        let result = act(self, driver, &context);
+        drop(guard);
+        self.wake();
+        result
     }
 }
 
@@ -316,8 +334,10 @@ impl Drop for Inner {
         let _span = tracing::info_span!("runtime.destroy").entered();
         let carries =
             self.shared.lock().courier.as_ref().is_some_and(|courier| courier.rest(Duration::ZERO) != Ok(true));
-        let running = carries
-            || self.driver.get_mut().unwrap_or_else(PoisonError::into_inner).as_ref().is_some_and(Driver::is_running);
+        // On a lost device nothing runs any more, and Vulkan lets what it used be destroyed.
+        let drives =
+            self.driver.get_mut().unwrap_or_else(PoisonError::into_inner).as_ref().is_some_and(Driver::is_running);
+        let running = self.device.check().is_ok() && (carries || drives);
         if running {
             // The device may still use all of it: better lost than freed under its hands.
             tracing::error!(carries, "a submission of the runtime still runs; its memory and pipeline are leaked");

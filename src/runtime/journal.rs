@@ -6,6 +6,7 @@ use super::groups::{Announcement, Groups};
 use super::mailbox::LineTicket;
 use super::record::End;
 use super::task::{Completion, Outcome, SubmissionId};
+use super::wakers::Wakers;
 use crate::abi::{self, TaskWorkItem};
 use crate::error::BackendError;
 
@@ -55,6 +56,7 @@ pub(super) struct Journal {
     next_seq: u64,
     in_flight: u32,
     pub(super) groups: Groups,
+    pub(super) wakers: Wakers,
 }
 
 impl Journal {
@@ -70,6 +72,7 @@ impl Journal {
             next_seq: 0,
             in_flight: 0,
             groups: Groups::default(),
+            wakers: Wakers::default(),
         }
     }
 
@@ -174,10 +177,12 @@ impl Journal {
             Delivery::Handle => {
                 entry.status = Status::Kept;
                 self.kept[index as usize] = Some(completion);
+                self.wakers.ended(index);
             }
             Delivery::Bulk => {
                 entry.status = Status::Queued;
                 self.queue.push_back((index, completion));
+                self.wakers.queued();
             }
             Delivery::Nobody => self.release(index),
         }
@@ -205,7 +210,10 @@ impl Journal {
     pub(super) fn forget(&mut self, ticket: u32) {
         let entry = &mut self.entries[(ticket & abi::TR_INDEX_MASK) as usize];
         match entry.status {
-            Status::InFlight => entry.delivery = Delivery::Nobody,
+            Status::InFlight => {
+                entry.delivery = Delivery::Nobody;
+                self.wakers.forget(ticket & abi::TR_INDEX_MASK);
+            }
             Status::Kept => drop(self.take(ticket)),
             Status::Queued | Status::Free => {}
         }

@@ -191,10 +191,10 @@ fn keep(inner: &Inner) {
     loop {
         let goes_on = match inner.step() {
             Ok(Some(Step::Progress)) => inner.alarm.sleep(Some(Duration::ZERO)),
-            Ok(Some(Step::Running { value, due })) => {
+            Ok(Some(Step::Running { end, due })) => {
                 // It may be due and not wanted.
                 let due = due.map_or(PATIENCE, |due| due.saturating_duration_since(Instant::now()));
-                inner.watch(value, due.clamp(NAP, PATIENCE)).unwrap_or_else(|error| ended(inner, error))
+                inner.watch(&end, due.clamp(NAP, PATIENCE)).unwrap_or_else(|error| ended(inner, error))
             }
             Ok(None) => inner.alarm.sleep(Some(NAP)),
             Ok(Some(Step::Idle)) => inner.park().unwrap_or_else(|error| ended(inner, error)),

@@ -9,11 +9,14 @@
 mod cancels;
 mod driver;
 mod epochs;
+mod frames;
+mod futures;
 mod groups;
 mod handle;
 mod inner;
 mod journal;
 mod keeper;
+mod look;
 mod mailbox;
 mod memory;
 mod mode;
@@ -23,10 +26,15 @@ mod record;
 mod recovery;
 mod slices;
 mod state;
+mod stopwatch;
 mod tables;
 mod task;
 mod timelines;
+#[cfg(feature = "self-substrate-adapters")]
+mod trends;
+mod wakers;
 
+pub use futures::Completions;
 pub use groups::Urgency;
 pub use handle::TaskHandle;
 #[doc(hidden)]
@@ -34,6 +42,8 @@ pub use memory::Push;
 pub use options::{Mode, RuntimeOptions};
 pub use task::{Accepted, BufferHandle, Completion, Outcome, RuntimeStats, StopReport, SubmissionId, Task};
 pub use timelines::{Carrier, Signaller};
+#[cfg(feature = "self-substrate-adapters")]
+pub use trends::PartitionTrend;
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
@@ -42,6 +52,7 @@ use std::time::{Duration, Instant};
 use crate::abi::{TaskWorkItem, TraceRecord};
 use crate::device::{Buffer, Device, Residency};
 use crate::error::BackendError;
+use crate::policy::Launch;
 use crate::program::Program;
 use crate::telemetry::TaskQueueSnapshot;
 use driver::{Driver, Shared, Step};
@@ -68,16 +79,16 @@ impl Runtime {
         let _span =
             tracing::info_span!("runtime.create", device = device.description(), capacity = options.capacity).entered();
         options.check()?;
-        let workers = options.workers_on(device);
-        let memory = Memory::new(device, &options, options.shards_for(workers))?;
+        let memory = Memory::new(device, &options, options.shards_for(options.most_workers_on(device)))?;
         let residency = mode::residency(device, &options, &memory)?;
         let (live, timed) = (residency.is_live(), device.plan().shader_clock);
         tracing::info!(live, reasons = ?residency.reasons(), "chose a mode");
         let limits = [options.turn_budget, residency.turn_limit()];
-        let pace = Pace::new(timed, live, options.slice_time, options.linger, limits.into_iter().flatten().min());
+        let pace = Pace::new(timed, live, limits.into_iter().flatten().min());
+        let facts = options.launch_facts(device, &residency);
         let slices = Slices::new(device, program)?;
         let progress = slices.progress().clone();
-        let driver = Driver::new(slices, pace, &options, workers, device.plan().subgroup_size);
+        let driver = Driver::new(slices, pace, &options, facts, device.plan().subgroup_size);
         let shared = Shared::new(State::new(&options, live));
         let inner = Inner {
             device: device.clone(),
@@ -89,6 +100,8 @@ impl Runtime {
             residency,
             progress,
             alarm: Alarm::new(device)?,
+            #[cfg(feature = "self-substrate-adapters")]
+            trends: Mutex::default(),
         };
         Ok(Self(Arc::new(Kept::new(inner)?)))
     }
@@ -150,7 +163,7 @@ impl Runtime {
     /// What the device or the driver gives; [`BackendError::DeviceLost`] stays.
     pub fn poll(&self) -> Result<bool, BackendError> {
         self.0.with_state(|state, memory| state.listen(memory))?;
-        Ok(self.0.step()? == Some(Step::Progress))
+        Ok(matches!(self.0.step()?, Some(Step::Progress)))
     }
 
     /// Runs one slice to its end: the one that runs, or one that is wanted. False if there was nothing to run. For users who place the device's
@@ -268,20 +281,13 @@ impl Runtime {
         })
     }
 
-    /// What the tasks are doing: waits for the running slice and looks at every slot.
+    /// What the tasks are doing: waits for the running slice and looks at every slot. The age of a task that is ready includes the wait that it is
+    /// in.
     ///
     /// # Errors
     /// [`BackendError::Timeout`]; what the device gives.
     pub fn snapshot(&self, timeout: Duration) -> Result<TaskQueueSnapshot, BackendError> {
-        self.0.settled(timeout, |inner, driver, left| {
-            let (slots, metas) = driver.inspect(inner.memory()?, left)?;
-            let state = inner.shared.lock();
-            let unfinished = state.journal.unfinished().into_iter();
-            let unfinished =
-                unfinished.map(|(ticket, _, item)| recovery::in_slot(ticket, &slots, &metas).unwrap_or(item));
-            let tasks: Vec<TaskWorkItem> = unfinished.chain(state.journal.faulted_untaken()).collect();
-            TaskQueueSnapshot::from_tasks(&tasks)
-        })
+        self.0.settled(timeout, |inner, driver, left| TaskQueueSnapshot::from_tasks(&look::tasks(inner, driver, left)?))
     }
 
     /// The tasks that have not ended, in the order of submission, as the host knows them: as they were submitted, or as the last recovery found
@@ -294,6 +300,17 @@ impl Runtime {
     /// What has been done so far; turns, pauses and resumes are counted up to the end of the last slice. [`Runtime::snapshot`] ends one.
     pub fn stats(&self) -> RuntimeStats {
         self.0.shared.lock().stats
+    }
+
+    /// What the last slice was launched with, and why; `None` before the first.
+    ///
+    /// The snapshot that it was decided on is what the host knew then, without a question to the device. `paused_count` is as of the end of the last
+    /// slice that has ended. `ready_count` is every other task that has not ended, so it counts those that run or have paused since, and those that
+    /// have ended in boundary mode while a slice ran; which of them yielded or changed their priority, the host does not know. `total_requeues` is how
+    /// often tasks came back in that last slice, at least. `max_priority_age` is the largest age with which a task has ended since the launch
+    /// before, and 0 without [`RuntimeOptions::counts`]. [`Runtime::snapshot`] gives the consistent numbers.
+    pub fn last_launch(&self) -> Option<Launch> {
+        self.0.shared.lock().last_launch
     }
 
     /// The turns recorded since the last call in slices that have ended ([`Runtime::snapshot`] ends one), in no particular order; empty without [`RuntimeOptions::trace_capacity`].
@@ -319,6 +336,7 @@ impl Runtime {
                 state.count(ticket, outcome);
             }
             state.wants_slice = false;
+            state.journal.wakers.wake_all();
             inner.shared.changed.notify_all();
             drop(state);
             // The groups of those that did not end have ended with them.

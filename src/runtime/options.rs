@@ -3,42 +3,53 @@
 use std::time::Duration;
 
 use crate::abi;
-use crate::device::{Device, SelfTest};
+use crate::device::{Device, Residency, SelfTest};
 use crate::error::BackendError;
+use crate::policy::{LaunchFacts, LaunchPins, LaunchPolicy};
 
 /// How a [`Runtime`](crate::Runtime) is laid out and driven. Every field has a default that works.
+///
+/// How each slice is launched is decided anew by a [policy](crate::policy). `workers`, `slice_time`, `linger` and `aging_ticks` are pins: what is `Some` holds for
+/// all slices, what is `None` the policy decides.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuntimeOptions {
     /// Unfinished tasks that the runtime can hold, completions not yet consumed included: a power of two from 64 to 2^24. Each costs about
     /// 300 bytes of device memory and 130 of the host's.
     pub capacity: u32,
-    /// Workers, that is workgroups of one subgroup, in a slice. `None`: 256 on a GPU, the number of cores on a CPU driver, whose surplus
-    /// workgroups only start when others leave.
+    /// Workers, that is workgroups of one subgroup, in a slice. `None`: on a GPU usually 256 and up to 1,024 where there is work for them, but
+    /// no more than the self-test saw make progress together; on a CPU driver, whose surplus workgroups only start when others leave, the
+    /// number of cores.
     pub workers: Option<u32>,
+    /// The most workers that the policy may choose, for which the rings are laid out; without effect where `workers` is `Some`. `None`: as said there.
+    pub most_workers: Option<u32>,
     /// Shards of the rings: a power of two, at most the number of workers. Claims in different shards do not contend; in exchange a worker
     /// sees only its own shard and one other each turn, so order between shards is loose, and each shard has rings for the whole capacity (40
-    /// bytes a slot). `None`: one for each 8 workers, at most 64 and at most 256 MiB.
+    /// bytes a slot), of at most 2^31 words together: 10 * shards * capacity. `None`: one for each 8 workers that a slice can have, at most 64 and at most 256 MiB.
     pub shards: Option<u32>,
     /// Whether a running slice hears the host.
     pub mode: Mode,
     /// What the device was found to do, for [`Mode::Auto`]; `None` for [`Device::self_test`], which runs once for each device and takes some
     /// tenths of a second.
     pub self_test: Option<SelfTest>,
-    /// How long a slice lasts while there is something to do, from 1 µs to 1 s, or [`Duration::MAX`] if only its turns are to end it (or some minutes). The next
+    /// How long a slice lasts while there is something to do, from 1 µs to 1 s, or [`Duration::MAX`] if only its turns are to end it (or some minutes). `None`: up
+    /// to 100 ms. The next
     /// one is submitted before it ends, so the device does not wait in between; what waits for a slice's end, such as
-    /// [`Runtime::snapshot`](crate::Runtime::snapshot) in boundary mode, waits as long. The default, 100 ms, is a sixth of the strictest known watchdog (640 ms, Intel's). A turn is never interrupted: it has to be shorter
+    /// [`Runtime::snapshot`](crate::Runtime::snapshot) in boundary mode, waits as long. 100 ms is a sixth of the strictest known watchdog (640 ms, Intel's). A turn is never interrupted: it has to be shorter
     /// than the watchdog by itself.
-    pub slice_time: Duration,
-    /// Live mode: how long a slice stays without anything to do before it leaves the device to others, at most 1 s. While it stays, a
+    pub slice_time: Option<Duration>,
+    /// Live mode: how long a slice stays without anything to do before it leaves the device to others, at most 1 s. `None`: up to 500 µs. While it stays, a
     /// submission is heard within microseconds, and other queues share the device's time with it.
-    pub linger: Duration,
+    pub linger: Option<Duration>,
     /// Turns that a worker takes before its slice ends, whatever its time, at least 1. `None`: 512 in boundary mode, where the next slice is the
     /// first to hear the host, and 2^24 in live mode.
     pub turn_budget: Option<u32>,
-    /// Ticks (claims) of waiting that weigh as much as one step of priority, from 1 to 2^20. With one shard a ready task is claimed after at
+    /// Ticks (claims) of waiting that weigh as much as one step of priority, from 1 to 2^20. `None`: 4,096, or fewer when tasks have waited long; no policy can
+    /// make it more, so the bound that follows holds. With one shard a ready task is claimed after at
     /// most `4 * aging_ticks + capacity + 4 * batch * workers` further claims, whatever else is submitted; with several, count only the claims
     /// by workers that look at its shard, which each worker does once in as many turns as there are shards.
-    pub aging_ticks: u32,
+    pub aging_ticks: Option<u32>,
+    /// What decides how each slice is launched, up to the pins and the bounds; `None` for [`policy::recommend`](crate::policy::recommend).
+    pub policy: Option<LaunchPolicy>,
     /// Largest batch that a worker claims at once; `None` for a whole subgroup.
     pub batch: Option<u32>,
     /// Entries of the tenant table: ids from 0 to one less exist.
@@ -53,6 +64,9 @@ pub struct RuntimeOptions {
     pub slice_timeout: Duration,
     /// Whether a submission launches a slice if none runs. Without it, only waits and [`Runtime::poll`](crate::Runtime::poll) do.
     pub launch_on_submit: bool,
+    /// Whether the runtime submits no slices by itself, so that those of [`Runtime::record_slice`](crate::Runtime::record_slice) are all that there
+    /// are. Waits wait for them. What copies slots for a snapshot, a stop or a recovery, and what announces ends, is submitted all the same.
+    pub record_only: bool,
     /// Makes each worker that runs a task in this turn (1 is the first) or a later one of the first slice behave as if the driver had cut it
     /// there. For tests of recovery.
     pub cut_turn: Option<u32>,
@@ -81,13 +95,15 @@ impl Default for RuntimeOptions {
         Self {
             capacity: 16_384,
             workers: None,
+            most_workers: None,
             shards: None,
             mode: Mode::Auto,
             self_test: None,
-            slice_time: Duration::from_millis(100),
-            linger: Duration::from_micros(500),
+            slice_time: None,
+            linger: None,
             turn_budget: None,
-            aging_ticks: 4_096,
+            aging_ticks: None,
+            policy: None,
             batch: None,
             tenants: 32,
             buffers: 1_024,
@@ -95,6 +111,7 @@ impl Default for RuntimeOptions {
             trace_capacity: 0,
             slice_timeout: Duration::from_secs(20),
             launch_on_submit: true,
+            record_only: false,
             cut_turn: None,
             missed_bells: 0,
             missed_signals: 0,
@@ -116,6 +133,7 @@ impl RuntimeOptions {
             return Err(BackendError::BadOption { option: "capacity", value: self.capacity.into(), must });
         }
         within("workers", self.workers.unwrap_or(1), 1..=65_535, "from 1 to 65535")?;
+        within("most_workers", self.most_workers.unwrap_or(1), 1..=65_535, "from 1 to 65535")?;
         let shards = self.shards.unwrap_or(1);
         if !shards.is_power_of_two() || shards > 256 {
             return Err(BackendError::BadOption {
@@ -124,13 +142,20 @@ impl RuntimeOptions {
                 must: "a power of two up to 256",
             });
         }
+        if self.ring_words(shards) > MOST_RING_WORDS {
+            return Err(BackendError::BadOption {
+                option: "shards",
+                value: shards.into(),
+                must: "so few that 10 * shards * capacity, the words of all rings, is at most 2^31",
+            });
+        }
         within("turn_budget", self.turn_budget.unwrap_or(1), 1..=1 << 30, "from 1 to 2^30")?;
         let micros = |time: Duration| u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
-        if self.slice_time != Duration::MAX {
-            within("slice_time", micros(self.slice_time), 1..=1_000_000, "from 1 us to 1 s, or Duration::MAX")?;
+        if let Some(slice_time) = self.slice_time.filter(|time| *time != Duration::MAX) {
+            within("slice_time", micros(slice_time), 1..=1_000_000, "from 1 us to 1 s, or Duration::MAX")?;
         }
-        within("linger", micros(self.linger), 0..=1_000_000, "at most 1 s")?;
-        within("aging_ticks", self.aging_ticks, 1..=1 << 20, "from 1 to 2^20")?;
+        within("linger", self.linger.map_or(0, micros), 0..=1_000_000, "at most 1 s")?;
+        within("aging_ticks", self.aging_ticks.unwrap_or(1), 1..=1 << 20, "from 1 to 2^20")?;
         within("batch", self.batch.unwrap_or(1), 1..=128, "from 1 to 128")?;
         within("tenants", self.tenants, 1..=1 << 20, "from 1 to 2^20")?;
         within("buffers", self.buffers, 1..=abi::TR_HANDLE_INDEX_MASK + 1, "from 1 to 2^20")?;
@@ -138,22 +163,74 @@ impl RuntimeOptions {
         within("cut_turn", self.cut_turn.unwrap_or(1), 1..=u32::MAX, "at least 1")
     }
 
-    pub(super) fn workers_on(&self, device: &Device) -> u32 {
-        let cores = || std::thread::available_parallelism().map_or(2, |n| u32::try_from(n.get()).unwrap_or(2));
-        self.workers.unwrap_or_else(|| if device.is_cpu() { cores() } else { 256 })
+    pub(super) fn pins(&self) -> LaunchPins {
+        let Self { workers, slice_time, linger, aging_ticks, .. } = *self;
+        LaunchPins { workers, slice_time, linger, aging_ticks }
     }
+
+    /// The most workers that a slice on this device can have, as far as is known before it is tested.
+    pub(super) fn most_workers_on(&self, device: &Device) -> u32 {
+        let asked = self.workers.or(self.most_workers);
+        asked.unwrap_or_else(|| if device.is_cpu() { cores() } else { MOST_WORKERS })
+    }
+
+    /// What the policy is told, before there are any tasks.
+    pub(super) fn launch_facts(&self, device: &Device, residency: &Residency) -> LaunchFacts {
+        let together = match residency {
+            // 0 where that was not measured.
+            Residency::Live { workgroups, .. } if *workgroups > 0 => *workgroups,
+            _ => u32::MAX,
+        };
+        let asked = self.workers.or(self.most_workers);
+        let most_workers = asked.unwrap_or_else(|| self.most_workers_on(device).min(together));
+        let usual = if device.is_cpu() { cores() } else { USUAL_WORKERS };
+        let lanes = device.plan().subgroup_size;
+        LaunchFacts {
+            usual_workers: self.workers.unwrap_or(usual).min(most_workers),
+            most_workers,
+            batch: self.batch.unwrap_or(lanes).min(lanes),
+            capacity: self.capacity,
+            room: self.capacity,
+            waiting: 0,
+            usual_depth: 0,
+            usual_age: 0,
+            live: residency.is_live(),
+            slice_time: self.slice_time.unwrap_or(SLICE_TIME),
+            linger: self.linger.unwrap_or(LINGER),
+            aging_ticks: self.aging_ticks.unwrap_or(AGING_TICKS),
+        }
+    }
+}
+
+/// The usual grid on a GPU, and the largest; `policy::recommend` says what they rest on.
+const USUAL_WORKERS: u32 = 256;
+const MOST_WORKERS: u32 = 1_024;
+/// The longest times, and the largest number of ticks, that a policy may choose.
+const SLICE_TIME: Duration = Duration::from_millis(100);
+const LINGER: Duration = Duration::from_micros(500);
+const AGING_TICKS: u32 = 4_096;
+
+fn cores() -> u32 {
+    std::thread::available_parallelism().map_or(2, |n| u32::try_from(n.get()).unwrap_or(2))
 }
 
 /// Bytes of rings that the default number of shards stays under.
 const RING_BYTES: u64 = 256 << 20;
+/// Words of all rings: the kernel finds one by an index of 32 bits, and SPIR-V takes an index for a signed number.
+const MOST_RING_WORDS: u64 = 1 << 31;
 
 impl RuntimeOptions {
     /// How many shards there are with this many workers: never more, or some would be nobody's home.
     pub(super) fn shards_for(&self, workers: u32) -> u32 {
         let most = |limit: u32| 1 << limit.max(1).ilog2();
-        let fitting = RING_BYTES / (u64::from(abi::TASK_PRIORITIES) * 8 * u64::from(self.capacity));
+        let fitting = RING_BYTES / (4 * self.ring_words(1));
         let default = (workers / 8).min(64).min(u32::try_from(fitting).unwrap_or(u32::MAX));
         most(self.shards.unwrap_or(default).min(workers))
+    }
+
+    /// Words of all rings of so many shards; an entry has two.
+    fn ring_words(&self, shards: u32) -> u64 {
+        2 * u64::from(abi::TASK_PRIORITIES) * u64::from(shards) * u64::from(self.capacity)
     }
 }
 
@@ -177,6 +254,25 @@ mod tests {
     }
 
     #[test]
+    fn every_word_of_the_rings_has_an_index() {
+        for log2 in 6..=24 {
+            let with = |shards| RuntimeOptions { capacity: 1 << log2, shards, ..Default::default() };
+            for shards in (0..=8).map(|log2| 1u32 << log2) {
+                let words = 10 * (u64::from(shards) << log2);
+                let asked = with(Some(shards)).check();
+                let named = matches!(asked, Err(BackendError::BadOption { option: "shards", .. }));
+                assert_eq!((asked.is_ok(), named), (words <= 1 << 31, words > 1 << 31), "2^{log2}, {shards}");
+            }
+            for workers in [1, 7, 8, 256, 1024, 65_535] {
+                let options = with(None);
+                let (checked, shards) = (options.check(), options.shards_for(workers));
+                assert_eq!(checked, Ok(()));
+                assert!(10 * (u64::from(shards) << log2) <= 1 << 31, "2^{log2}, {workers} workers");
+            }
+        }
+    }
+
+    #[test]
     fn an_option_out_of_range_is_named() {
         let refused = |options: RuntimeOptions| match options.check() {
             Err(BackendError::BadOption { option, .. }) => option,
@@ -187,10 +283,11 @@ mod tests {
         assert_eq!(refused(RuntimeOptions { capacity: 32, ..base() }), "capacity");
         assert_eq!(refused(RuntimeOptions { capacity: 1 << 25, ..base() }), "capacity");
         assert_eq!(refused(RuntimeOptions { workers: Some(0), ..base() }), "workers");
+        assert_eq!(refused(RuntimeOptions { most_workers: Some(65_536), ..base() }), "most_workers");
         assert_eq!(refused(RuntimeOptions { turn_budget: Some(0), ..base() }), "turn_budget");
-        assert_eq!(refused(RuntimeOptions { slice_time: Duration::ZERO, ..base() }), "slice_time");
-        assert_eq!(refused(RuntimeOptions { linger: Duration::from_secs(2), ..base() }), "linger");
-        assert_eq!(refused(RuntimeOptions { aging_ticks: 0, ..base() }), "aging_ticks");
+        assert_eq!(refused(RuntimeOptions { slice_time: Some(Duration::ZERO), ..base() }), "slice_time");
+        assert_eq!(refused(RuntimeOptions { linger: Some(Duration::from_secs(2)), ..base() }), "linger");
+        assert_eq!(refused(RuntimeOptions { aging_ticks: Some(0), ..base() }), "aging_ticks");
         assert_eq!(refused(RuntimeOptions { tenants: 0, ..base() }), "tenants");
         assert_eq!(refused(RuntimeOptions { batch: Some(0), ..base() }), "batch");
     }

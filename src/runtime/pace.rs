@@ -12,6 +12,8 @@ const FEW_TURNS: u32 = 512;
 const MANY_TURNS: u32 = 1 << 24;
 /// Slices shorter than this tell nothing: launching them takes a good part of it.
 const TELLING: Duration = Duration::from_micros(500);
+/// The same where timestamps tell, to which beginning and leaving still belong.
+const TELLING_EXACTLY: Duration = Duration::from_micros(50);
 /// How much longer than the one before a slice may be planned where it is counted in turns: the next turns may be slower ones.
 const GROWTH: f64 = 2.0;
 /// Largest number of units: the kernel compares differences as signed numbers.
@@ -30,8 +32,6 @@ pub(super) struct Orders {
 pub(super) struct Pace {
     timed: bool,
     live: bool,
-    slice_time: Duration,
-    linger: Duration,
     /// The most turns, whatever the time.
     turn_limit: u32,
     /// Units in a second, at least.
@@ -42,54 +42,46 @@ pub(super) struct Pace {
 
 impl Pace {
     /// `timed`: the kernel has a clock. `turn_limit`: the caller's or the device's bound on the turns of a slice.
-    pub(super) fn new(
-        timed: bool,
-        live: bool,
-        slice_time: Duration,
-        linger: Duration,
-        turn_limit: Option<u32>,
-    ) -> Self {
+    pub(super) fn new(timed: bool, live: bool, turn_limit: Option<u32>) -> Self {
         let usual = if live { MANY_TURNS } else { FEW_TURNS };
-        Self {
-            timed,
-            live,
-            slice_time,
-            linger,
-            turn_limit: turn_limit.unwrap_or(usual),
-            rate: None,
-            trial_turns: FEW_TURNS,
-        }
-    }
-
-    /// How long after its beginning a slice should have a successor.
-    pub(super) fn half_time(&self) -> Duration {
-        self.slice_time.min(Duration::from_secs(1)) / 2
+        Self { timed, live, turn_limit: turn_limit.unwrap_or(usual), rate: None, trial_turns: FEW_TURNS }
     }
 
     pub(super) fn turn_limit(&self) -> u32 {
         self.turn_limit
     }
 
-    pub(super) fn orders(&self) -> Orders {
+    /// For a slice that may last and linger as long as this.
+    pub(super) fn orders(&self, slice_time: Duration, linger: Duration) -> Orders {
         let (timed, turn_limit) = (self.timed, self.turn_limit);
+        let lingers = self.live && !linger.is_zero();
         let Some(rate) = self.rate else {
             return Orders {
                 timed,
                 turn_budget: turn_limit.min(self.trial_turns),
                 time_budget: MOST_UNITS as u32,
-                linger: if self.live { MOST_UNITS as u32 } else { 0 },
+                linger: if lingers { MOST_UNITS as u32 } else { 0 },
             };
         };
         let units = |time: Duration| (time.as_secs_f64() * rate).clamp(1.0, MOST_UNITS) as u32;
         // Nothing comes to a slice in boundary mode.
-        let linger = if self.live { units(self.linger) } else { 0 };
-        Orders { timed, turn_budget: turn_limit, time_budget: units(self.slice_time), linger }
+        let linger = if lingers { units(linger) } else { 0 };
+        Orders { timed, turn_budget: turn_limit, time_budget: units(slice_time), linger }
     }
 
-    /// A slice counted so many units in at most this time.
+    /// A slice counted so many units in at most this time, as the host saw it.
     pub(super) fn learn(&mut self, units: u32, took: Duration) {
+        self.learn_from(units, took, TELLING);
+    }
+
+    /// A slice counted so many units in this time, as the device saw it.
+    pub(super) fn learn_exactly(&mut self, units: u32, took: Duration) {
+        self.learn_from(units, took, TELLING_EXACTLY);
+    }
+
+    fn learn_from(&mut self, units: u32, took: Duration, telling: Duration) {
         let seen = f64::from(units) / took.as_secs_f64().max(1e-9);
-        let tells = took >= TELLING && units > 0;
+        let tells = took >= telling && units > 0;
         self.rate = match self.rate {
             None if tells => Some(seen),
             None => {
@@ -116,18 +108,22 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
 
     fn live(timed: bool) -> Pace {
-        Pace::new(timed, true, 100 * MS, MS, None)
+        Pace::new(timed, true, None)
+    }
+
+    fn orders(pace: &Pace) -> Orders {
+        pace.orders(100 * MS, MS)
     }
 
     #[test]
     fn slices_are_short_until_the_rate_is_known() {
         for timed in [false, true] {
             let mut pace = live(timed);
-            assert_eq!(pace.orders().turn_budget, 512);
+            assert_eq!(orders(&pace).turn_budget, 512);
             pace.learn(10, MS / 10);
-            assert_eq!(pace.orders().turn_budget, 1024, "too short to tell");
+            assert_eq!(orders(&pace).turn_budget, 1024, "too short to tell");
             pace.learn(1000, MS);
-            let Orders { turn_budget, time_budget, linger, .. } = pace.orders();
+            let Orders { turn_budget, time_budget, linger, .. } = orders(&pace);
             assert_eq!((turn_budget, time_budget, linger), (1 << 24, 100_000, 1000));
         }
     }
@@ -137,9 +133,9 @@ mod tests {
         let mut pace = live(true);
         pace.learn(1000, MS);
         pace.learn(1000, 50 * MS);
-        assert_eq!(pace.orders().time_budget, 100_000);
+        assert_eq!(orders(&pace).time_budget, 100_000);
         pace.learn(300, MS / 10);
-        assert_eq!(pace.orders().time_budget, 300_000, "even a short slice shows that");
+        assert_eq!(orders(&pace).time_budget, 300_000, "even a short slice shows that");
     }
 
     #[test]
@@ -147,17 +143,28 @@ mod tests {
         let mut pace = live(false);
         pace.learn(1000, MS);
         pace.learn(1000, 50 * MS);
-        assert_eq!(pace.orders().time_budget, 2000);
+        assert_eq!(orders(&pace).time_budget, 2000);
         pace.learn(1_000_000, MS);
-        assert_eq!(pace.orders().time_budget, 4000);
+        assert_eq!(orders(&pace).time_budget, 4000);
+    }
+
+    #[test]
+    fn a_slice_whose_linger_is_nothing_leaves_at_once_and_timestamps_tell_sooner() {
+        let mut pace = live(true);
+        let recorded = |pace: &Pace| pace.orders(2 * MS, Duration::ZERO);
+        assert_eq!((recorded(&pace).linger, recorded(&pace).turn_budget), (0, 512));
+        pace.learn_exactly(100, MS / 10);
+        let Orders { time_budget, linger, turn_budget, .. } = recorded(&pace);
+        assert_eq!((time_budget, linger, turn_budget), (2000, 0, 1 << 24), "a tenth of a millisecond tells");
+        assert_eq!(orders(&pace).linger, 1000, "the others do");
     }
 
     #[test]
     fn a_bound_on_the_turns_holds_whatever_the_time_allows() {
-        let mut pace = Pace::new(true, true, 100 * MS, MS, Some(7));
-        assert_eq!(pace.orders().turn_budget, 7);
+        let mut pace = Pace::new(true, true, Some(7));
+        assert_eq!(orders(&pace).turn_budget, 7);
         pace.learn(1000, MS);
-        assert_eq!(pace.orders().turn_budget, 7);
+        assert_eq!(orders(&pace).turn_budget, 7);
     }
 
     #[test]
@@ -166,7 +173,7 @@ mod tests {
         let budgets: Vec<u32> = (0..10)
             .map(|_| {
                 pace.shorten();
-                pace.orders().turn_budget
+                orders(&pace).turn_budget
             })
             .collect();
         assert_eq!(budgets, [256, 128, 64, 32, 16, 8, 4, 2, 1, 1]);
@@ -174,17 +181,17 @@ mod tests {
 
     #[test]
     fn no_time_is_too_long_for_the_kernel_to_compare() {
-        let mut pace = Pace::new(true, true, Duration::MAX, Duration::MAX, None);
+        let mut pace = Pace::new(true, true, None);
         pace.learn(1_000_000, MS);
-        let Orders { time_budget, linger, .. } = pace.orders();
+        let Orders { time_budget, linger, .. } = pace.orders(Duration::MAX, Duration::MAX);
         assert!(time_budget.cast_signed() > 0 && linger.cast_signed() > 0);
     }
 
     #[test]
     fn nothing_lingers_in_boundary_mode() {
-        let mut pace = Pace::new(true, false, 100 * MS, MS, None);
-        assert_eq!((pace.orders().linger, pace.orders().turn_budget), (0, 512));
+        let mut pace = Pace::new(true, false, None);
+        assert_eq!((orders(&pace).linger, orders(&pace).turn_budget), (0, 512));
         pace.learn(1000, MS);
-        assert_eq!((pace.orders().linger, pace.orders().turn_budget), (0, 512));
+        assert_eq!((orders(&pace).linger, orders(&pace).turn_budget), (0, 512));
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::memory::{Memory, Push, SLICES, record_offset};
+use super::stopwatch::Stopwatch;
 use super::timelines::Reached;
 use crate::abi::{self, SlotMeta, TaskWorkItem};
 use ash::vk;
@@ -26,6 +27,7 @@ pub(super) struct Slices {
     /// One for each place of a slice, and the last for inspections.
     commands: Vec<vk::CommandBuffer>,
     progress: Arc<Timeline>,
+    stopwatch: Option<Stopwatch>,
     /// Submissions so far: the value that `progress` reaches when the last one is done.
     submitted: u64,
 }
@@ -47,6 +49,7 @@ impl Slices {
             pool: vk::CommandPool::null(),
             commands: Vec::new(),
             progress,
+            stopwatch: Stopwatch::new(device)?,
             submitted: 0,
         };
         slices.pipeline = slices.build_pipeline(program)?;
@@ -103,25 +106,52 @@ impl Slices {
         fresh: bool,
         reached: &[Reached],
     ) -> Result<u64, BackendError> {
-        let push = memory.push(place);
-        let (layout, pipeline) = (self.layout, self.pipeline);
+        let kernel = self.kernel();
         self.submit("slice", place, reached, |raw, commands| {
-            if fresh {
-                for (buffer, word) in memory.fills() {
-                    // SAFETY: the buffer is alive, has transfer usage, and no submission that uses it is pending.
-                    unsafe { raw.cmd_fill_buffer(commands, buffer.raw(), 0, vk::WHOLE_SIZE, word) };
-                }
-                barrier(raw, commands, Access::Transfer, Access::Kernel);
-            }
-            // SAFETY: the pipeline is a compute pipeline of this device.
-            unsafe { raw.cmd_bind_pipeline(commands, vk::PipelineBindPoint::COMPUTE, pipeline) };
-            // SAFETY: the layout has a range of these bytes for this stage.
-            unsafe { raw.cmd_push_constants(commands, layout, vk::ShaderStageFlags::COMPUTE, 0, push.bytes()) };
-            // SAFETY: a pipeline is bound, its push constants are set, and every address in them belongs to a buffer in `memory`, which its
-            // owner keeps until this submission has ended.
-            unsafe { raw.cmd_dispatch(commands, workers, 1, 1) };
+            clear(raw, commands, memory, fresh);
+            // SAFETY: it is being recorded, outside of any render pass, and the runtime waits for its end.
+            unsafe { kernel.dispatch(raw, commands, memory, place, workers) };
             barrier(raw, commands, Access::Kernel, Access::Host);
         })
+    }
+
+    /// Records the same into somebody else's command buffer, and two timestamps around it. Whatever stands before is seen by the slice, and what the
+    /// slice leaves by whatever comes after.
+    ///
+    /// # Safety
+    /// The command buffer is being recorded, outside of any render pass, for the slices' family; what had this place has ended; the memory is kept
+    /// until the execution has ended.
+    pub(super) unsafe fn record(
+        &self,
+        commands: vk::CommandBuffer,
+        memory: &Memory,
+        place: usize,
+        workers: u32,
+        fresh: bool,
+    ) {
+        let raw = self.device.raw();
+        barrier(raw, commands, Access::Anything, Access::Device);
+        clear(raw, commands, memory, fresh);
+        if let Some(stopwatch) = &self.stopwatch {
+            // SAFETY: the caller's promises.
+            unsafe { stopwatch.start(commands, place) };
+        }
+        // SAFETY: the caller's promises.
+        unsafe { self.kernel().dispatch(raw, commands, memory, place, workers) };
+        if let Some(stopwatch) = &self.stopwatch {
+            // SAFETY: the caller's promises.
+            unsafe { stopwatch.stop(commands, place) };
+        }
+        barrier(raw, commands, Access::Kernel, Access::Anything);
+    }
+
+    /// How long the recorded slice in this place took, which has ended, if the device can tell.
+    pub(super) fn took(&self, place: usize) -> Result<Option<Duration>, BackendError> {
+        self.stopwatch.as_ref().map(|stopwatch| stopwatch.read(place)).transpose()
+    }
+
+    fn kernel(&self) -> Kernel {
+        Kernel { layout: self.layout, pipeline: self.pipeline }
     }
 
     /// Copies all slots and what is kept beside them to the host. Bounded by `timeout`; no slice may be pending.
@@ -200,15 +230,6 @@ impl Slices {
         &self.progress
     }
 
-    /// Whether a submission has ended.
-    pub(super) fn ended(&self, value: u64) -> Result<bool, BackendError> {
-        if self.progress.value()? < value {
-            return Ok(false);
-        }
-        // It is the wait that makes the device's writes visible, and it returns at once.
-        self.progress.wait(value, Duration::ZERO)
-    }
-
     pub(super) fn late(&self, wanted: &str, waited: Duration) -> BackendError {
         BackendError::Timeout {
             wanted: wanted.to_owned(),
@@ -216,6 +237,45 @@ impl Slices {
             waited_ms: u64::try_from(waited.as_millis()).unwrap_or(u64::MAX),
         }
     }
+}
+
+/// What a slice is made of.
+struct Kernel {
+    layout: vk::PipelineLayout,
+    pipeline: vk::Pipeline,
+}
+
+impl Kernel {
+    /// # Safety
+    /// The command buffer is being recorded, outside of any render pass, for the slices' family; the memory is kept until the execution has ended.
+    unsafe fn dispatch(
+        &self,
+        raw: &ash::Device,
+        commands: vk::CommandBuffer,
+        memory: &Memory,
+        place: usize,
+        workers: u32,
+    ) {
+        let push = memory.push(place);
+        // SAFETY: the pipeline is a compute pipeline of this device.
+        unsafe { raw.cmd_bind_pipeline(commands, vk::PipelineBindPoint::COMPUTE, self.pipeline) };
+        // SAFETY: the layout has a range of these bytes for this stage.
+        unsafe { raw.cmd_push_constants(commands, self.layout, vk::ShaderStageFlags::COMPUTE, 0, push.bytes()) };
+        // SAFETY: a pipeline is bound, its push constants are set, and every address in them belongs to a buffer in `memory`, as the caller keeps it.
+        unsafe { raw.cmd_dispatch(commands, workers, 1, 1) };
+    }
+}
+
+/// Clears the private memory first, for a fresh slice.
+fn clear(raw: &ash::Device, commands: vk::CommandBuffer, memory: &Memory, fresh: bool) {
+    if !fresh {
+        return;
+    }
+    for (buffer, word) in memory.fills() {
+        // SAFETY: the buffer is alive, has transfer usage, and no submission that uses it is pending.
+        unsafe { raw.cmd_fill_buffer(commands, buffer.raw(), 0, vk::WHOLE_SIZE, word) };
+    }
+    barrier(raw, commands, Access::Transfer, Access::Kernel);
 }
 
 /// The mapping of a buffer of a host-visible kind.
@@ -231,6 +291,8 @@ enum Access {
     Kernel,
     Device,
     Host,
+    /// All that a command buffer can do, and the host.
+    Anything,
 }
 
 impl Access {
@@ -240,6 +302,7 @@ impl Access {
             Self::Kernel => vk::PipelineStageFlags::COMPUTE_SHADER,
             Self::Device => Self::Transfer.stage() | Self::Kernel.stage(),
             Self::Host => vk::PipelineStageFlags::HOST,
+            Self::Anything => vk::PipelineStageFlags::ALL_COMMANDS | Self::Host.stage(),
         }
     }
 
@@ -249,6 +312,7 @@ impl Access {
             Self::Kernel => vk::AccessFlags::SHADER_WRITE,
             Self::Device => Self::Transfer.writes() | Self::Kernel.writes(),
             Self::Host => vk::AccessFlags::HOST_WRITE,
+            Self::Anything => vk::AccessFlags::MEMORY_WRITE,
         }
     }
 
@@ -258,6 +322,7 @@ impl Access {
             Self::Kernel => vk::AccessFlags::SHADER_READ,
             Self::Device => return Self::Transfer.uses() | Self::Kernel.uses(),
             Self::Host => vk::AccessFlags::HOST_READ,
+            Self::Anything => vk::AccessFlags::MEMORY_READ | vk::AccessFlags::HOST_READ,
         };
         reads | self.writes()
     }
@@ -288,14 +353,24 @@ pub(super) fn exit_record(memory: &Memory, place: usize, slice: u32) -> Result<O
     Ok((record.slice == slice).then_some(record))
 }
 
+/// Whether what signals this value has ended.
+pub(super) fn ended((timeline, value): &Reached) -> Result<bool, BackendError> {
+    if timeline.value()? < *value {
+        return Ok(false);
+    }
+    // It is the wait that makes the device's writes visible, and it returns at once.
+    timeline.wait(*value, Duration::ZERO)
+}
+
 /// Waits until a timeline has reached a value, for at most `timeout`: polls it for [`SPIN`] before it blocks.
-pub(super) fn wait(progress: &Timeline, value: u64, spins: bool, timeout: Duration) -> Result<bool, BackendError> {
+pub(super) fn wait(end: &Reached, spins: bool, timeout: Duration) -> Result<bool, BackendError> {
+    let (timeline, value) = end;
     let start = Instant::now();
     while spins && start.elapsed() < SPIN.min(timeout) {
-        if progress.value()? >= value {
+        if timeline.value()? >= *value {
             return Ok(true);
         }
         std::hint::spin_loop();
     }
-    progress.wait(value, timeout.saturating_sub(start.elapsed()))
+    timeline.wait(*value, timeout.saturating_sub(start.elapsed()))
 }

@@ -11,6 +11,8 @@ use super::task::{Completion, Outcome, RuntimeStats};
 use super::timelines::{Courier, Source};
 use crate::abi::{self, SliceExit, TaskWorkItem, TimelineId};
 use crate::error::BackendError;
+use crate::policy::Launch;
+use crate::telemetry::TaskQueueSnapshot;
 
 #[derive(Debug)]
 pub(super) struct State {
@@ -38,6 +40,16 @@ pub(super) struct State {
     /// The device's counters as of the last slice; they wrap, and start anew after a recovery.
     pauses: u32,
     resumes: u32,
+    /// Pushes into rings and claims from them, counted in the same way.
+    pushed: u32,
+    tick: u32,
+    /// Tasks that came back to the rings in the last slice, at least.
+    came_back: u32,
+    /// The largest age of a task that has ended since the last launch.
+    oldest: u32,
+    pub(super) last_launch: Option<Launch>,
+    /// What partitions hold together and how old that is, smoothed, as of the last time that somebody looked.
+    pub(super) usual: (u32, u32),
     pub(super) stopped: bool,
     /// The first error of a driving thread that leaves the runtime unusable: every later call says it too.
     pub(super) broken: Option<BackendError>,
@@ -61,6 +73,12 @@ impl State {
             waiting: 0,
             pauses: 0,
             resumes: 0,
+            pushed: 0,
+            tick: 0,
+            came_back: 0,
+            oldest: 0,
+            last_launch: None,
+            usual: (0, 0),
             stopped: false,
             broken: None,
         }
@@ -82,6 +100,29 @@ impl State {
         let settled = !self.slice_runs && !self.wants_slice && self.admitted == self.mailbox.published();
         let hopeless = settled && left > 0 && self.waiting == left && !self.tables.timelines.has_foreign();
         hopeless.then_some(left)
+    }
+
+    /// The tick at which the last slice ended.
+    pub(super) fn tick(&self) -> u32 {
+        self.tick
+    }
+
+    /// The tasks as the host knows them for a launch, without asking the device; `Runtime::last_launch` says how far this may be from the truth.
+    pub(super) fn seen(&mut self) -> TaskQueueSnapshot {
+        TaskQueueSnapshot {
+            ready_count: self.journal.in_flight().saturating_sub(self.waiting),
+            paused_count: self.waiting,
+            total_requeues: self.came_back.into(),
+            max_priority_age: std::mem::take(&mut self.oldest),
+            ..TaskQueueSnapshot::default()
+        }
+    }
+
+    /// The last launch came to nothing; the one before is the last again.
+    pub(super) fn unlaunch(&mut self, before: Option<Launch>) {
+        if let Some(launch) = std::mem::replace(&mut self.last_launch, before) {
+            self.oldest = self.oldest.max(launch.snapshot.max_priority_age);
+        }
     }
 
     /// Takes tasks in, the first ones of those given, as many as there is room for: slots that nobody has, and lines that the device has
@@ -156,7 +197,8 @@ impl State {
 
     /// Whether a thread that drives has to look often while slices run, and not only at their ends.
     pub(super) fn is_watched(&self) -> bool {
-        self.mailbox.live() && (self.tables.timelines.has_relayed() || !self.journal.groups.is_empty())
+        let awaited = !self.journal.groups.is_empty() || !self.journal.wakers.is_empty();
+        self.mailbox.live() && (awaited || self.tables.timelines.has_relayed())
     }
 
     /// Makes a timeline, with the semaphore that its epochs come from if there is one.
@@ -207,6 +249,7 @@ impl State {
             && let Some(end) = record::read(memory, self.consumed)?
         {
             let outcome = self.journal.end_into(&end, into)?;
+            self.oldest = self.oldest.max(end.counts.age_ticks);
             self.count(end.ticket, outcome);
             self.consumed = self.consumed.wrapping_add(1);
         }
@@ -229,6 +272,14 @@ impl State {
             self.consumed = self.consumed.wrapping_add(1);
         }
         self.tables.timelines.heard(exit.heard);
+        // What was pushed and neither admitted nor resumed has yielded or changed its priority. Not all that is admitted or resumed is pushed, so
+        // there may have been more.
+        let pushed = exit.tick.wrapping_add(exit.ready);
+        let came = pushed.wrapping_sub(self.pushed);
+        let new = exit.admitted.wrapping_sub(self.admitted).wrapping_add(exit.resumes.wrapping_sub(self.resumes));
+        self.came_back = came.saturating_sub(new);
+        (self.pushed, self.tick) = (pushed, exit.tick);
+        self.stats.admitted += u64::from(exit.admitted.wrapping_sub(self.admitted));
         self.admitted = exit.admitted;
         self.mailbox.admitted(memory, exit.admitted);
         self.waiting = exit.waiting;
@@ -267,6 +318,7 @@ impl State {
 
     fn end(&mut self, end: &End) -> Result<(), BackendError> {
         let outcome = self.journal.end_by_record(end)?;
+        self.oldest = self.oldest.max(end.counts.age_ticks);
         self.count(end.ticket, outcome);
         Ok(())
     }
@@ -275,6 +327,7 @@ impl State {
     pub(super) fn start_anew(&mut self, memory: &Memory) -> Result<(), BackendError> {
         (self.admitted, self.consumed) = (0, 0);
         (self.pauses, self.resumes, self.waiting) = (0, 0, 0);
+        (self.pushed, self.tick, self.came_back) = (0, 0, 0);
         self.mailbox.start_anew(memory)?;
         // A record of the former life would pass for one of this life's first lap.
         host(&memory.completions)?.write(0, &vec![0; memory.completions.bytes() as usize])

@@ -140,6 +140,7 @@ pub enum Outcome {
 
 /// The end of one task. Each submitted task has exactly one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Completion {
     /// Which submission.
     pub id: SubmissionId,
@@ -188,6 +189,7 @@ impl Completion {
 
 /// What a stopped runtime leaves.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct StopReport {
     /// Tasks that ended, over the runtime's life, before the stop.
     pub ended: u64,
@@ -204,6 +206,8 @@ pub struct RuntimeStats {
     pub turns: u64,
     /// Tasks taken from the host.
     pub submitted: u64,
+    /// Tasks that the device has taken in up to the end of the last slice; those that a recovery published again count twice.
+    pub admitted: u64,
     /// Tasks that ended Done.
     pub done: u64,
     /// Tasks that ended Faulted.

@@ -140,8 +140,9 @@ impl Report {
     /// For each scenario that has both, its first alternative and the first measurement of taskring's.
     fn headlines(&self) -> impl Iterator<Item = (&Measurement, &Measurement)> {
         self.scenarios.iter().filter_map(|about| {
-            let ours = self.measurements.iter().find(|one| one.scenario == about.name && !one.is_alternative);
-            self.beside(&about.name).zip(ours)
+            let beside = self.beside(&about.name)?;
+            let ours = self.of(&about.name).find(|one| !one.is_alternative && one.unit == beside.unit)?;
+            Some((beside, ours))
         })
     }
 
@@ -174,8 +175,10 @@ fn cells(measurement: &Measurement, beside: Option<&Measurement>) -> [String; 3]
         Samples::Repeated(spread) => format!("{} to {}", show(spread.min), show(spread.max)),
     };
     let times = match beside {
+        // Numbers of different units have nothing in common.
+        Some(beside) if beside.unit != unit => "–".into(),
         Some(beside) if beside.variant != measurement.variant => {
-            format!("{}×", number(unit.advantage(value, beside.samples.value())))
+            unit.advantage(value, beside.samples.value()).map_or("–".into(), |times| format!("{}×", number(times)))
         }
         Some(_) => "1".into(),
         None => "–".into(),

@@ -4,15 +4,27 @@ use std::fmt::Write as _;
 
 use super::html::escape;
 use crate::stats::{Percentiles, Spread};
-use crate::{Measurement, Samples};
+use crate::{Measurement, Samples, Unit};
 
 /// Pixels of a bar's row.
 const ROW: u32 = 16;
 /// Pixels of a curve.
 const HEIGHT: f64 = 180.0;
 
-/// Every plot of a scenario's measurements; nothing if there are none.
+/// Every plot of a scenario's measurements, one unit after the other; nothing if there are none.
 pub(super) fn plots(measured: &[&Measurement], mark: &str) -> String {
+    let mut units: Vec<Unit> = Vec::new();
+    for one in measured {
+        if !units.contains(&one.unit) {
+            units.push(one.unit);
+        }
+    }
+    let of = |unit| measured.iter().copied().filter(move |one| one.unit == unit).collect::<Vec<_>>();
+    units.into_iter().map(|unit| plots_of(&of(unit), mark)).collect()
+}
+
+/// The plots of measurements of one unit.
+fn plots_of(measured: &[&Measurement], mark: &str) -> String {
     let mut text = String::new();
     let latencies = rows(measured, |samples| match samples {
         Samples::Latency(percentiles) => Some(*percentiles),
@@ -24,18 +36,31 @@ pub(super) fn plots(measured: &[&Measurement], mark: &str) -> String {
     });
     if !latencies.is_empty() {
         text += &latency_bars(&latencies, mark);
+        let along = points(&latencies, |one| Point { mid: one.p50, low: one.p50, high: one.p99 });
+        text += &curve(measured, &along, "Dot: median; stroke: up to p99.", mark);
     }
     if !spreads.is_empty() {
         text += &spread_bars(&spreads, mark);
-        let along = |(one, spread): &(&'_ Measurement, Spread)| Some((one.at.as_ref()?.value, *spread));
-        let along: Vec<_> = spreads.iter().filter_map(along).collect();
-        if along.len() > 1 {
-            let one = measured.iter().find_map(|one| Some((one.unit, &one.at.as_ref()?.axis)));
-            let title = one.map_or(String::new(), |(unit, axis)| format!("{} against {}", unit.name(), escape(axis)));
-            text += &curve(&title, &along, mark);
-        }
+        let along = points(&spreads, |one| Point { mid: one.median, low: one.min, high: one.max });
+        text +=
+            &curve(measured, &along, "Dot: median of the repetitions; stroke: from their least to their most.", mark);
     }
     text
+}
+
+/// A number and where its noise or its tail goes.
+#[derive(Clone, Copy, Debug)]
+struct Point {
+    mid: f64,
+    low: f64,
+    high: f64,
+}
+
+fn points<T: Copy>(rows: &[(&Measurement, T)], of: impl Fn(T) -> Point) -> Vec<(u64, Point)> {
+    let point = |(one, samples): &(&Measurement, T)| Some((one.at.as_ref()?.value, of(*samples)));
+    let mut points: Vec<_> = rows.iter().filter_map(point).collect();
+    points.sort_by_key(|(at, _)| *at);
+    points
 }
 
 fn rows<'a, T>(measured: &[&'a Measurement], of: impl Fn(&Samples) -> Option<T>) -> Vec<(&'a Measurement, T)> {
@@ -77,7 +102,7 @@ fn latency_bars(rows: &[(&Measurement, Percentiles)], mark: &str) -> String {
 
 /// Medians of repetitions as bars from 0.
 fn spread_bars(rows: &[(&Measurement, Spread)], mark: &str) -> String {
-    let most = rows.iter().map(|(_, one)| one.max).fold(f64::MIN_POSITIVE, f64::max);
+    let most = largest(rows.iter().map(|(_, one)| one.max));
     let place = |value: f64| 95.0 * (value / most).clamp(0.0, 1.0);
     let ticks = steps(most);
     let unit = rows.first().map(|(one, _)| one.unit);
@@ -100,13 +125,18 @@ fn spread_bars(rows: &[(&Measurement, Spread)], mark: &str) -> String {
     text
 }
 
-/// What depends on one number.
-fn curve(title: &str, points: &[(u64, Spread)], mark: &str) -> String {
-    let most = 1.1 * points.iter().map(|(_, one)| one.max).fold(f64::MIN_POSITIVE, f64::max);
-    let log = |at: u64| (at.max(1) as f64).log2();
+/// What depends on one number; nothing of fewer than two points.
+fn curve(measured: &[&Measurement], points: &[(u64, Point)], key: &str, mark: &str) -> String {
+    let one = measured.iter().find_map(|one| Some((one.unit, &one.at.as_ref()?.axis)));
+    let Some((unit, axis)) = one.filter(|_| points.len() > 1) else { return String::new() };
+    let title = format!("{} against {}", unit.name(), escape(axis));
+    let most = 1.1 * largest(points.iter().map(|(_, one)| one.high));
+    // Logarithmic, but 0 has no place there.
+    let linear = points.iter().any(|(at, _)| *at == 0);
+    let place = |at: u64| if linear { at as f64 } else { (at as f64).log2() };
     let (first, last) =
-        points.iter().fold((f64::MAX, 0.0f64), |(low, high), &(at, _)| (low.min(log(at)), high.max(log(at))));
-    let across = |at| 10.0 + 84.0 * (log(at) - first) / (last - first).max(1e-9);
+        points.iter().fold((f64::MAX, 0.0f64), |(low, high), &(at, _)| (low.min(place(at)), high.max(place(at))));
+    let across = |at| 10.0 + 84.0 * (place(at) - first) / (last - first).max(1e-9);
     let down = |value: f64| HEIGHT * (1.0 - value / most);
     let mut svg = String::new();
     for tick in steps(most) {
@@ -116,13 +146,13 @@ fn curve(title: &str, points: &[(u64, Spread)], mark: &str) -> String {
     }
     for pair in points.windows(2) {
         let [(from, before), (to, after)] = pair else { continue };
-        let (x1, y1, x2, y2) = (across(*from), down(before.median), across(*to), down(after.median));
+        let (x1, y1, x2, y2) = (across(*from), down(before.mid), across(*to), down(after.mid));
         let _ =
             write!(svg, "<line class=\"curve with\" x1=\"{x1:.2}%\" y1=\"{y1:.1}\" x2=\"{x2:.2}%\" y2=\"{y2:.1}\"/>");
     }
-    for (at, spread) in points {
-        let (x, y) = (across(*at), down(spread.median));
-        let (y1, y2, below) = (down(spread.min), down(spread.max), HEIGHT + 18.0);
+    for (at, point) in points {
+        let (x, y) = (across(*at), down(point.mid));
+        let (y1, y2, below) = (down(point.low), down(point.high), HEIGHT + 18.0);
         let _ = write!(svg, "<line class=\"noise\" x1=\"{x:.2}%\" x2=\"{x:.2}%\" y1=\"{y1:.1}\" y2=\"{y2:.1}\"/>");
         let _ = write!(svg, "<circle class=\"with\" cx=\"{x:.2}%\" cy=\"{y:.1}\" r=\"4\"/>");
         let _ = write!(svg, "<text text-anchor=\"middle\" x=\"{x:.2}%\" y=\"{below}\">{}</text>", binary(*at));
@@ -130,9 +160,15 @@ fn curve(title: &str, points: &[(u64, Spread)], mark: &str) -> String {
     format!(
         "<figure>\n<figcaption>{title}{mark}</figcaption>\n\
          <svg role=\"img\" aria-label=\"{title}\" height=\"{}\">{svg}</svg>\n\
-         <p class=\"key\">Dot: median of the repetitions; stroke: from their least to their most.</p>\n</figure>\n",
+         <p class=\"key\">{key}</p>\n</figure>\n",
         HEIGHT + 24.0
     )
+}
+
+/// The end of an axis; where there is nothing but 0, it is as good as any.
+fn largest(numbers: impl Iterator<Item = f64>) -> f64 {
+    let largest = numbers.fold(0.0, f64::max);
+    if largest > 0.0 { largest } else { 1.0 }
 }
 
 fn kind(measurement: &Measurement) -> &'static str {
@@ -205,7 +241,28 @@ fn binary(at: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::{sample, spread};
     use super::*;
+
+    #[test]
+    fn measurements_of_two_units_are_two_figures_and_0_has_a_place_in_them() {
+        let report = sample();
+        let mut measured: Vec<Measurement> = report.measurements[..4].to_vec();
+        for (one, unit) in measured.iter_mut().zip([Unit::Inversions, Unit::SlicesPerSecond].into_iter().cycle()) {
+            (one.unit, one.samples) = (unit, spread(0.0, 0.0));
+        }
+        let text = plots(&measured.iter().collect::<Vec<_>>(), "");
+        assert_eq!(text.matches("<figcaption>inversions/claim<").count(), 1, "{text}");
+        assert_eq!(text.matches("<figcaption>slices/s<").count(), 1, "{text}");
+        assert!(!text.contains("NaN") && !text.contains("inf"), "{text}");
+    }
+
+    #[test]
+    fn latencies_are_drawn_against_what_they_depend_on() {
+        let report = sample();
+        let latencies: Vec<&Measurement> = report.of("round_trip").collect();
+        assert!(plots(&latencies, "").contains("<figcaption>µs against the &lt;capacity&gt;<"));
+    }
 
     #[test]
     fn an_axis_has_a_few_round_steps() {

@@ -3,9 +3,10 @@
 use taskring::RuntimeOptions;
 
 use super::ops::YIELDS;
+use super::prefilled::shards_that_fit;
 use super::turns::come_back;
 use super::{SUBMISSION_EACH, submission_each};
-use crate::{Error, Run, Scenario, Tally, Unit, Variant};
+use crate::{Error, Run, Samples, Scenario, Spread, Tally, Unit, Variant};
 
 pub(super) const CAPACITY: Scenario = Scenario {
     name: "capacity",
@@ -26,6 +27,13 @@ fn measure(run: &mut Run<'_>) -> Result<(), Error> {
     let huge = !run.is_cpu() && run.size().pick(false, false, true);
     let capacities = (10..=20).step_by(2).chain(huge.then_some(24)).map(|log2| 1u32 << log2);
     for capacity in capacities {
+        if shards_that_fit(run.device(), capacity, SHARDS) != Some(SHARDS) {
+            run.skip(
+                Variant::ours(format!("taskring, capacity {capacity}")),
+                "it takes more than half of the device's memory",
+            );
+            continue;
+        }
         let runtime = run.runtime(RuntimeOptions { capacity, shards: Some(SHARDS), ..Default::default() })?;
         let mut tally = Tally::default();
         let variant = Variant::ours(format!("taskring, capacity {capacity}")).at("the capacity", capacity.into());
@@ -33,6 +41,13 @@ fn measure(run: &mut Run<'_>) -> Result<(), Error> {
             let took = come_back(&runtime, YIELDS, READY, yields, &mut tally)?;
             Ok(took.as_secs_f64() * 1e9 / (f64::from(READY) * f64::from(yields + 1)))
         })?;
+    }
+    let costs: Vec<f64> = run.measured().filter(|one| one.at.is_some()).map(|one| one.samples.value()).collect();
+    if let [smallest, .., largest] = costs[..]
+        && let Some(ratio) = Spread::of(&[largest / smallest])
+    {
+        let variant = Variant::ours("a turn with the largest capacity, beside one with the smallest");
+        run.note(variant.unit(Unit::Ratio), Samples::Repeated(ratio));
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ use std::time::Instant;
 use taskring::{Runtime, RuntimeOptions, Task, TaskPriority, TaskWorkItem};
 
 use super::ops::NOTHING;
+use super::recorded::{INDEPENDENT, independent};
 use super::{SUBMISSION_EACH, submission_each};
 use crate::run::{LONGEST, settle};
 use crate::{Error, Run, Scenario, Tally, Unit, Variant};
@@ -13,15 +14,16 @@ pub(super) const DRAIN: Scenario = Scenario {
     name: "drain",
     meaning: "Very many tasks that do nothing, over all five priorities, from the first submission until all have ended; the host's part is included.",
     unit: Unit::TasksPerSecond,
-    alternatives: &[SUBMISSION_EACH],
+    alternatives: &[SUBMISSION_EACH, INDEPENDENT[0], INDEPENDENT[1], INDEPENDENT[2]],
     run: measure,
 };
 
-const PRIORITIES: [TaskPriority; 5] =
+pub(super) const PRIORITIES: [TaskPriority; 5] =
     [TaskPriority::Critical, TaskPriority::High, TaskPriority::Normal, TaskPriority::Low, TaskPriority::Idle];
 
 fn measure(run: &mut Run<'_>) -> Result<(), Error> {
     submission_each(run, |count, seconds| count / seconds)?;
+    independent(run, |count, seconds| count / seconds)?;
     let count: u32 = if run.is_cpu() { 1 << 16 } else { 1 << 20 };
     let task = |priority: &TaskPriority| Task::new(NOTHING).priority(*priority).item();
     let tasks: Vec<TaskWorkItem> = PRIORITIES.iter().map(task).cycle().take(count as usize).collect();

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use taskring::RuntimeOptions;
+use taskring::{Runtime, RuntimeOptions};
 
 use super::round_trip::trip;
 use crate::run::settle;
@@ -27,7 +27,7 @@ fn measure(run: &mut Run<'_>) -> Result<(), Error> {
     let mut tally = Tally::default();
     trip(&runtime, &mut tally)?;
     // Well after its last slice has left the device.
-    std::thread::sleep(20 * runtime.options().linger + Duration::from_millis(20));
+    std::thread::sleep(20 * lingers(&runtime) + Duration::from_millis(20));
     dispatches(run, Variant::ours("an idle runtime"))?;
 
     let over = AtomicBool::new(false);
@@ -45,6 +45,11 @@ fn measure(run: &mut Run<'_>) -> Result<(), Error> {
             Err(panic) => std::panic::resume_unwind(panic),
         }
     })
+}
+
+/// How long the last slice stayed without anything to do.
+pub(super) fn lingers(runtime: &Runtime) -> Duration {
+    runtime.last_launch().map_or(Duration::ZERO, |launch| launch.decision.linger.value)
 }
 
 fn dispatches(run: &mut Run<'_>, variant: Variant) -> Result<(), Error> {

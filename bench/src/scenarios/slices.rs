@@ -21,12 +21,13 @@ fn measure(run: &mut Run<'_>) -> Result<(), Error> {
         true => (1 << 11, run.size().pick(64, 256, 1_024)),
         false => (1 << 16, run.size().pick(1_024, 8_192, 8_192)),
     };
-    let default = RuntimeOptions::default().slice_time;
+    let ms = |count| Some(Duration::from_millis(count));
     for (variant, slice_time) in [
-        (Variant::alternative("slices of 1 s"), Duration::from_secs(1)),
-        (Variant::ours(format!("slices of {} ms, the default", default.as_millis())), default),
-        (Variant::ours("slices of 10 ms"), Duration::from_millis(10)),
-        (Variant::ours("slices of 1 ms"), Duration::from_millis(1)),
+        (Variant::alternative("slices of 1 s"), ms(1_000)),
+        (Variant::ours("slices as long as the policy says, up to 100 ms"), None),
+        (Variant::ours("slices of 100 ms"), ms(100)),
+        (Variant::ours("slices of 10 ms"), ms(10)),
+        (Variant::ours("slices of 1 ms"), ms(1)),
     ] {
         let runtime = run.runtime(RuntimeOptions { capacity: count, slice_time, ..Default::default() })?;
         let mut tally = Tally::default();

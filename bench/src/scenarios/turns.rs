@@ -6,6 +6,7 @@ use taskring::{Completion, Runtime, RuntimeOptions, Task, TaskWorkItem};
 
 use super::drain::submit_all;
 use super::ops::{REQUEUES, YIELDS};
+use super::recorded::{CHAINED, chained};
 use super::{SUBMISSION_EACH, submission_each};
 use crate::run::{LONGEST, settle};
 use crate::{Error, Run, Scenario, Tally, Unit, Variant};
@@ -14,7 +15,7 @@ pub(super) const YIELD: Scenario = Scenario {
     name: "yield",
     meaning: "Tasks that yield 64 times each before they complete: how fast the device goes on with tasks while the host does nothing.",
     unit: Unit::TurnsPerSecond,
-    alternatives: &[SUBMISSION_EACH],
+    alternatives: &[SUBMISSION_EACH, CHAINED[0], CHAINED[1], CHAINED[2]],
     run: |run| measure(run, YIELDS),
 };
 
@@ -22,7 +23,7 @@ pub(super) const REQUEUE: Scenario = Scenario {
     name: "requeue",
     meaning: "The same for tasks that move to another priority 64 times each.",
     unit: Unit::TurnsPerSecond,
-    alternatives: &[SUBMISSION_EACH],
+    alternatives: &[SUBMISSION_EACH, CHAINED[0], CHAINED[1], CHAINED[2]],
     run: |run| measure(run, REQUEUES),
 };
 
@@ -31,6 +32,7 @@ const TIMES: u32 = 64;
 
 fn measure(run: &mut Run<'_>, op: u32) -> Result<(), Error> {
     submission_each(run, |count, seconds| count / seconds)?;
+    chained(run, |count, seconds| count / seconds)?;
     let capacity = if run.is_cpu() { run.size().pick(1 << 12, 1 << 13, 1 << 14) } else { 1 << 16 };
     // A grid of the device's own size first; larger ones where there is room for them.
     let grids: &[Option<(u32, u32)>] = match (run.is_cpu(), run.size().pick(false, true, true)) {

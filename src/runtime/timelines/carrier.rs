@@ -2,6 +2,7 @@
 
 /// Who signals a timeline semaphore, as the caller knows it. Decides, with what the device can do, how its epochs reach the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Signaller {
     /// [`Runtime::signal`](crate::Runtime::signal), and nobody else: nobody else is heard.
     Runtime,
@@ -16,6 +17,7 @@ pub enum Signaller {
 /// How the epochs of a timeline reach tasks that wait while slices run. Unless it is `Signal`, the host also looks at the semaphore's counter each time it
 /// drives, and a thread blocked in a wait for any of them launches a slice when one moves while none runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Carrier {
     /// `signal` writes the epoch where the kernel looks, and signals the semaphore after that.
     Signal,

@@ -293,6 +293,12 @@ impl Timelines {
         std::mem::take(&mut self.reached)
     }
 
+    /// The slice that was to wait for it never will.
+    pub(super) fn put_back(&mut self, mut reached: Vec<Reached>) {
+        reached.retain(|(one, _)| self.reached.iter().all(|(other, _)| !Arc::ptr_eq(one, other)));
+        self.reached.append(&mut reached);
+    }
+
     /// Writes what has changed to the mailbox.
     pub(super) fn write(&mut self, memory: &Memory) -> Result<(), BackendError> {
         let changed = std::mem::take(&mut self.changed);

@@ -1,4 +1,4 @@
-//! From what is seen of a queue to what is asked of the next launch.
+//! What a snapshot asks of a launch.
 
 use crate::error::BackendError;
 use crate::telemetry::TaskQueueSnapshot;

@@ -1,0 +1,169 @@
+//! A load that changes, under the launch policy and under fixed settings.
+
+use std::time::{Duration, Instant};
+
+use taskring::{BackendError, Program, Runtime, RuntimeOptions, Task, TaskHandle, TaskWorkItem, TimelineId, Width};
+
+use super::drain::submit_all;
+use super::load::unfit;
+use crate::run::{LONGEST, settle};
+use crate::{Error, Run, Scenario, Tally, Unit, Variant};
+
+pub(super) const PHASES: Scenario = Scenario {
+    name: "phases",
+    meaning: "Bursts of tasks of a lane each that give way a few times; then few long tasks of a subgroup each; then many that wait, of which one is resumed now and then. How long each phase takes by itself, and all of them in turn, without the pauses that belong to them.",
+    unit: Unit::Micros,
+    alternatives: &["the same, each slice with a fixed number of workers and up to 100 ms long"],
+    run: measure,
+};
+
+const SHORT: u32 = 0;
+const LONG: u32 = 1;
+/// Between two bursts, and between two signals: slices have left the device by then.
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// How much there is to do.
+#[derive(Clone, Copy)]
+struct Load {
+    bursts: u32,
+    burst: u32,
+    yields: u32,
+    /// Of a subgroup each.
+    long: u32,
+    turns: u32,
+    waiting: u32,
+    signals: u32,
+}
+
+const ON_GPU: Load =
+    Load { bursts: 8, burst: 1 << 16, yields: 8, long: 16, turns: 1_000, waiting: 50_000, signals: 100 };
+const ON_CPU: Load = Load { bursts: 2, burst: 1 << 10, yields: 4, long: 4, turns: 32, waiting: 500, signals: 5 };
+
+fn measure(run: &mut Run<'_>) -> Result<(), Error> {
+    if let Some(reason) = unfit(run)? {
+        run.skip(Variant::ours("the policy"), reason);
+        return Ok(());
+    }
+    let program = program()?;
+    let load = if run.is_cpu() { ON_CPU } else { ON_GPU };
+    let fixed: &[u32] =
+        if run.is_cpu() { &[1, 2] } else { run.size().pick(&[256], &[32, 256, 1024], &[32, 256, 1024]) };
+    let settings = fixed.iter().map(|workers| {
+        let (workers, slice_time, linger) = (Some(*workers), Some(Duration::from_millis(100)), Some(LINGER));
+        RuntimeOptions { workers, slice_time, linger, ..Default::default() }
+    });
+    for options in settings.chain([RuntimeOptions::default()]) {
+        let named = |phase: &str| match options.workers {
+            Some(workers) => Variant::alternative(format!("{phase}, {workers} workers")),
+            None => Variant::ours(format!("{phase}, the policy")),
+        };
+        let (bursts, long, waiting, whole) =
+            (named("bursts"), named("long tasks"), named("waiting"), named("all three"));
+        let capacity = (load.burst.max(load.waiting) * 2).next_power_of_two();
+        let mut player = Player::new(run, &program, load, RuntimeOptions { capacity, ..options })?;
+        run.repeat(bursts, || micros(player.bursts()))?;
+        run.repeat(long, || micros(player.long()))?;
+        run.repeat(waiting, || micros(player.waiting()))?;
+        run.repeat(whole, || micros(Ok(player.bursts()? + player.long()? + player.waiting()?)))?;
+    }
+    Ok(())
+}
+
+/// What the policy chooses at most, too.
+const LINGER: Duration = Duration::from_micros(500);
+
+fn micros(took: Result<Duration, Error>) -> Result<f64, Error> {
+    Ok(took?.as_secs_f64() * 1e6)
+}
+
+fn program() -> Result<Program, BackendError> {
+    Program::builder()
+        .op(
+            "phases_short",
+            "Turn phases_short(TaskWorkItem task) {
+                if (task.continuation_pc < task.param) return task_yield(task.continuation_pc + 1u, 0u);
+                return task_complete();
+            }",
+            Width::Lane,
+        )
+        .op(
+            "phases_long",
+            "Turn phases_long(TaskWorkItem task) {
+                uint x = task.continuation_data + task_lane();
+                for (uint i = 0u; i < 1024u; ++i) x = x * 1664525u + 1013904223u;
+                if (task.continuation_pc < task.param) return task_yield(task.continuation_pc + 1u, x);
+                return task_complete();
+            }",
+            Width::Subgroup,
+        )
+        .build()
+}
+
+/// A runtime, and what it has to do.
+struct Player {
+    runtime: Runtime,
+    load: Load,
+    timeline: TimelineId,
+    epoch: u64,
+    tally: Tally,
+}
+
+impl Player {
+    fn new(run: &Run<'_>, program: &Program, load: Load, options: RuntimeOptions) -> Result<Self, Error> {
+        let runtime = Runtime::new(run.device(), program, options)?;
+        let timeline = runtime.create_timeline()?;
+        Ok(Self { runtime, load, timeline, epoch: 0, tally: Tally::default() })
+    }
+
+    fn bursts(&mut self) -> Result<Duration, Error> {
+        let burst: Vec<TaskWorkItem> = vec![Task::new(SHORT).param(self.load.yields).item(); self.load.burst as usize];
+        let mut took = Duration::ZERO;
+        for _ in 0..self.load.bursts {
+            std::thread::sleep(PAUSE);
+            took += self.all_of(&burst)?;
+        }
+        Ok(took)
+    }
+
+    fn long(&mut self) -> Result<Duration, Error> {
+        std::thread::sleep(PAUSE);
+        let tasks: Vec<TaskWorkItem> = vec![Task::new(LONG).param(self.load.turns).item(); self.load.long as usize];
+        self.all_of(&tasks)
+    }
+
+    /// From the first submission to the last end.
+    fn all_of(&mut self, tasks: &[TaskWorkItem]) -> Result<Duration, Error> {
+        let start = Instant::now();
+        submit_all(&self.runtime, tasks, &mut self.tally)?;
+        self.runtime.drain(LONGEST)?;
+        let took = start.elapsed();
+        settle(&self.runtime, &mut self.tally)?;
+        Ok(took)
+    }
+
+    /// From each signal until the task that it resumes has ended.
+    fn waiting(&mut self) -> Result<Duration, Error> {
+        let last = self.epoch + u64::from(self.load.signals) + 1;
+        // Tasks name epochs by their last 32 bits.
+        let until = |epoch: u64| Task::new(SHORT).paused_until(self.timeline, epoch as u32);
+        let crowd = vec![until(last).item(); self.load.waiting as usize];
+        let resumed: Result<Vec<TaskHandle>, _> =
+            (self.epoch + 1..last).map(|epoch| self.runtime.submit(until(epoch))).collect();
+        self.tally.submitted(self.load.signals as usize);
+        submit_all(&self.runtime, &crowd, &mut self.tally)?;
+        let mut took = Duration::ZERO;
+        for mut task in resumed? {
+            std::thread::sleep(PAUSE);
+            self.epoch += 1;
+            let start = Instant::now();
+            self.runtime.signal(self.timeline, self.epoch)?;
+            let completion = task.wait(LONGEST)?;
+            took += start.elapsed();
+            self.tally.completed(&[completion])?;
+        }
+        self.epoch = last;
+        self.runtime.signal(self.timeline, last)?;
+        settle(&self.runtime, &mut self.tally)?;
+        Ok(took)
+    }
+}
