@@ -300,7 +300,7 @@ fn many(device: &Device, program: &Program) -> Result<(), BackendError> {
     let log2 = if device.is_cpu() { 16 } else { 20 };
     println!("\n{} tasks that one signal resumes, until the last one runs     M resumes/s", 1u32 << log2);
     // The default has fewer shards for so large a capacity, whose rings are large.
-    for (workers, shards) in [(None, None), (None, Some(32)), (Some(1024), Some(64)), (Some(2048), Some(128))] {
+    for (workers, shards) in [(None, None), (None, Some(32)), (Some(1024), Some(64)), (Some(2048), Some(64))] {
         if device.is_cpu() && workers.is_some() {
             continue;
         }

@@ -72,7 +72,7 @@ bool tr_work(TrBatch batch, bool cut) {
         }
         uint target_from = batch.lined ? TR_TARGET_GIVEN : TR_TARGET_OPEN;
         uint rest = TR_NIL;
-        bool paused = mine && !batch.lined && item.state == TASK_STATE_PAUSED;
+        bool paused = mine && !batch.lined && !batch.ran && item.state == TASK_STATE_PAUSED;
         // Went round its ring, or is the first of a list of waiters.
         if (paused && meta.next != TR_UNDECIDED) {
             target_from = TR_TARGET_KEPT;

@@ -11,7 +11,7 @@ uint tr_urgency(uint shard, uint priority, uint head, uint tick) {
     return priority * tr_launch.aging_ticks + (TR_AGE_LIMIT - uint(age));
 }
 
-// One attempt to take a batch from the most urgent ring of two shards. Uniform control flow.
+// Attempts to take a batch from the most urgent ring of two shards. Uniform control flow.
 TrBatch tr_claim() {
     uint tick = tr_tick();
     TrBatch claim = tr_no_batch(tick);
@@ -41,26 +41,35 @@ TrBatch tr_claim() {
     claim.priority = chosen < TASK_PRIORITIES ? chosen : chosen - TASK_PRIORITIES;
     uint ring = tr_ring(chosen < TASK_PRIORITIES ? tr_home : tr_away, claim.priority);
 
-    // The written prefix at the head. A wide task is a batch of its own, so that a worker never holds tasks that it has not started.
-    uint position = head + gl_SubgroupInvocationID;
-    uint entry = tr_load(tr_push.rings, tr_entry_word(ring, position));
-    bool wide = (entry & TR_ENTRY_WIDE) != 0u;
-    bool taken = tr_written(entry, position) && gl_SubgroupInvocationID < tr_launch.batch && (!wide || gl_SubgroupInvocationID == 0u);
-    uvec4 others = subgroupBallot(!taken);
-    uint count = subgroupBallotBitCount(others) == 0u ? gl_SubgroupSize : subgroupBallotFindLSB(others);
     claim.found = true;
-    if (count == 0u) return claim;
-    claim.wide = tr_uniform(wide);
-    if (claim.wide) count = 1u;
-
-    // Relaxed: the head hands out entries; what they name is ordered by the fences of tr_enqueue's callers and tr_acquire below. The entries
-    // were read before, so nobody reads them after the head has moved and the ring may overwrite them.
+    uint entry = 0u;
+    uint count = 0u;
     bool won = false;
-    if (tr_first()) {
-        won = tr_compare_exchange(tr_push.control, tr_control_head(ring), head, head + count) == head;
-        if (won) tr_add(tr_push.control, TR_CONTROL_TICK, count);
+    // Who lost to another worker knows where the head is now: to try there costs a fifth of a turn.
+    for (uint attempt = 0u; attempt < TR_CLAIM_ATTEMPTS && !won; ++attempt) {
+        // The written prefix at the head. A wide task is a batch of its own, so that a worker never holds tasks that it has not started.
+        uint position = head + gl_SubgroupInvocationID;
+        entry = tr_load(tr_push.rings, tr_entry_word(ring, position));
+        bool wide = (entry & TR_ENTRY_WIDE) != 0u;
+        bool taken = tr_written(entry, position) && gl_SubgroupInvocationID < tr_launch.batch && (!wide || gl_SubgroupInvocationID == 0u);
+        uvec4 others = subgroupBallot(!taken);
+        count = others == uvec4(0u) ? gl_SubgroupSize : subgroupBallotFindLSB(others);
+        if (count == 0u) return claim;
+        claim.wide = tr_uniform(wide);
+        if (claim.wide) count = 1u;
+
+        // Relaxed: the head hands out entries; what they name is ordered by the fences of tr_enqueue's callers and tr_acquire below. The entries
+        // were read before, so nobody reads them after the head has moved and the ring may overwrite them.
+        uint found = head;
+        if (tr_first()) {
+            found = tr_compare_exchange(tr_push.control, tr_control_head(ring), head, head + count);
+            if (found == head) tr_add(tr_push.control, TR_CONTROL_TICK, count);
+        }
+        found = tr_uniform(found);
+        won = found == head;
+        head = found;
     }
-    if (!tr_uniform(won)) return claim;
+    if (!won) return claim;
     tr_acquire();
     if (claim.wide) tr_converge(); // the other lanes read the task on lane 0's word
     claim.count = count;

@@ -600,3 +600,30 @@ fn dropping_a_runtime_whose_tasks_wait_for_an_engine_is_bounded_and_lets_go_of_i
     }
     semaphore.signal(1).unwrap();
 }
+
+#[test]
+fn a_task_that_is_woken_alone_pauses_again_until_its_next_epoch() {
+    let device = device();
+    // Ends its first turns as a task does that takes the shortest way: the worker that wakes it runs it at once.
+    let steps = "Turn steps(TaskWorkItem task) {
+        uint next = task.continuation_pc + 1u;
+        if (next > task.param) return task_complete();
+        return task_pause(next, 0u, task.resume_epoch + 1u);
+    }";
+    let runtime = device.runtime(&lane_program(&[("steps", steps)]), small());
+    let timeline = runtime.create_timeline().unwrap();
+    // Across the wrap of the low words: a target that lost its high one would have passed.
+    let start = (1u64 << 32) - 3;
+    runtime.signal(timeline, start).unwrap();
+    let waiter = Task::new(0).param(6).paused_until(timeline, (start + 1) as u32);
+    let mut task = runtime.submit(waiter).unwrap();
+    for step in 1..=7 {
+        let early = task.wait(Duration::from_millis(20));
+        assert!(matches!(early, Err(BackendError::Timeout { .. })), "step {step}: {early:?}");
+        runtime.signal(timeline, start + step).unwrap();
+    }
+    assert_eq!(task.wait(LONG).unwrap().outcome, Outcome::Done);
+    runtime.snapshot(LONG).unwrap();
+    let RuntimeStats { pauses, resumes, .. } = runtime.stats();
+    assert_eq!((pauses, resumes), (7, 7));
+}

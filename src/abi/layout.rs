@@ -146,6 +146,9 @@ shared_consts! {
     /// Attempts to put a task into its wait list before it goes round its ring instead.
     pub TR_PARK_ATTEMPTS = 32;
 
+    /// Attempts to take a batch from a ring whose head other workers move, before the worker looks round anew.
+    pub TR_CLAIM_ATTEMPTS = 4;
+
     /// Batches of lines that a worker takes at once where many are published: a head gives out no more than one worker takes in the time
     /// from reading it to swapping it.
     pub TR_ADMIT_ROUNDS = 4;

@@ -125,7 +125,7 @@ pub(super) fn shards_that_fit(device: &Device, capacity: u32, most: u32) -> Opti
         // The kernel counts the rings' words in 32 bits, and SPIR-V takes an index for a signed number.
         let ring_words = 10 * u64::from(*shards) * u64::from(capacity);
         let one_buffer = 4 * ring_words <= device.facts().limits.max_buffer_bytes;
-        bytes(capacity, *shards) <= room && ring_words <= 1 << 31 && one_buffer
+        bytes(capacity, *shards) <= room && ring_words <= 1 << 30 && one_buffer
     };
     (0..=most.max(1).ilog2()).rev().map(|log2| 1 << log2).find(fits)
 }
