@@ -97,7 +97,7 @@ bool tr_take_cancels(uint cancels) {
     return tr_uniform(won);
 }
 
-// What was taken, as a batch, if it is not more than a list for each lane. If nothing is ready anywhere, and all of it is due and may run side by side, then it
+// What was taken, as a batch, if it is not more than a list for each lane. If nothing else is to be done anywhere, and all of it is due and may run side by side, then it
 // runs at once: nobody is overtaken, and a way through the rings is saved.
 TrBatch tr_woken(TrNews news, bool found) {
     TrBatch batch = tr_no_batch(news.tick);
@@ -120,7 +120,8 @@ TrBatch tr_woken(TrNews news, bool found) {
     batch.loaded = true;
     batch.mine = mine;
     batch.slot = tr_taken;
-    batch.runs = news.pushed == news.tick && batch.count <= tr_launch.batch && !tr_any(waits);
+    bool idle = news.pushed == news.tick && news.tail == news.admitted; // else others would wait for as long as signals come
+    batch.runs = idle && batch.count <= tr_launch.batch && !tr_any(waits);
     if (batch.runs) {
         tr_count(TR_CONTROL_RESUMES, mask);
         batch.item = tr_resumed(batch.item);

@@ -270,7 +270,7 @@ impl Scheduler {
     ) -> bool {
         let batch = self.options.batch.min(self.options.lanes);
         let nothing_ready = self.ready() == 0;
-        let (mut found, woken) = self.wake(batch, nothing_ready);
+        let (mut found, woken) = self.wake(batch, nothing_ready && self.lines.is_empty());
         let mut claim = None;
         match woken {
             Some(Woken::Lists(nodes)) => self.follow(nodes, TR_FOLLOW_HOPS + 1),

@@ -25,7 +25,7 @@ pub(super) enum Woken {
 
 impl Scheduler {
     /// Wakes the waiters of every timeline whose epoch has advanced. Whether there were any to look for, and those that are not handed over.
-    pub(super) fn wake(&mut self, batch: u32, nothing_ready: bool) -> (bool, Option<Woken>) {
+    pub(super) fn wake(&mut self, batch: u32, idle: bool) -> (bool, Option<Woken>) {
         let mut taken = Taken::default();
         // Who is cancelled may hang anywhere.
         let mut whole = std::mem::take(&mut self.cancels);
@@ -60,7 +60,7 @@ impl Scheduler {
                 self.empty(first, distance as u32, &mut taken);
             }
         }
-        (found, self.woken(taken, batch, nothing_ready))
+        (found, self.woken(taken, batch, idle))
     }
 
     /// Takes all waiters out of so many buckets, a list for each lane at a time.
@@ -96,8 +96,8 @@ impl Scheduler {
         self.put(nodes);
     }
 
-    /// What was taken, if it is not more than a list for each lane. If nothing is ready, and all of it is due and may run side by side, it runs at once.
-    fn woken(&mut self, taken: Taken, batch: u32, nothing_ready: bool) -> Option<Woken> {
+    /// What was taken, if it is not more than a list for each lane. If nothing else is to be done, and all of it is due and may run side by side, it runs at once.
+    fn woken(&mut self, taken: Taken, batch: u32, idle: bool) -> Option<Woken> {
         let Taken { nodes, handed_over, timeline: known } = taken;
         if handed_over || nodes.is_empty() {
             self.put(nodes);
@@ -113,7 +113,7 @@ impl Scheduler {
                 && self.options.ops.get(item.op_handle as usize) == Some(&false)
                 && self.wait_fault(item, meta.ticket).is_none()
         };
-        if !nothing_ready || nodes.len() > batch as usize || !nodes.iter().all(runs) {
+        if !idle || nodes.len() > batch as usize || !nodes.iter().all(runs) {
             return Some(Woken::Lists(nodes));
         }
         let tick = self.tick();
