@@ -3,18 +3,18 @@
 //! consistent. So each model also runs with one thing wrong, and must find it; where weak memory alone brings it out, the same wrong model passes
 //! under plain interleavings, which is checked as well.
 //!
-//! *A pause that races with a signal*: `tr_dispose`, `tr_park`, `tr_hang`, `tr_set_dirty`, `tr_take_dirty`, `tr_epoch`, `tr_wake_timeline` and
+//! *A pause that races with a signal*: `tr_dispose`, `tr_park`, `tr_hang`, `tr_set_dirty`, `tr_take_dirty`, `tr_epoch`, `tr_behind`, `tr_empty` and
 //! `tr_wake` (glsl/) against `write_epoch` and `Tables::flush` (src/runtime/tables.rs). *A submission that races with a slice's end*:
 //! `tr_listen`, `tr_admit` and `tr_leave` against `Mailbox::publish`, `State::harvest`, `Driver::step`, `Inner::step` and the keeper.
 //!
-//! What is left out. A worker is one lane: `tr_converge` has no model. There is one timeline, one wait list and one line, and nothing is counted
-//! but `DIRTY`. A worker takes one or two turns; the last one's `tr_heard` and `DIRTY` go into an exit record, and the next slice, if there is
+//! What is left out. A worker is one lane: `tr_converge` is its two fences. There is one timeline, one wait list with its bit, and one line. What a
+//! worker took it places at once, and never hands over. Nothing is counted, nobody cancels, and no command buffer writes an epoch. `tr_park` has as many
+//! attempts as it needs. A worker takes one or two turns; the last one's `tr_heard` and `DIRTY` go into an exit record, and the next slice, if there is
 //! one, comes when all is quiet. High words of an epoch are modelled only where they change. A second slice runs to its end at once: what it can
 //! race with was published before it. The keeper's clock, slices that follow a running one, cuts and recovery, laps and a full ring are not here.
 //! Plain data are cells whose races loom reports. `store_fence` is a release fence: what `sfence` adds for write-combining memory, and whether
 //! the fences of host and device order each other at all, no model of Rust's memory can say. loom does not let a load read a store that is made
-//! later, and a failed compare-and-swap reads the last value. Only the model of two waiters bounds the
-//! preemptions, to three.
+//! later, and a read-modify-write, also a compare-and-swap that fails, reads the last value. The models of a pause bound the preemptions, to four.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop right there")]
 
 #[path = "races/pause.rs"]
@@ -46,13 +46,22 @@ enum Wrong {
     ParkWithoutAcquire,
     WakeWithoutRelease,
     HangWithoutRelease,
+    BitWithoutRelease,
+    BitsWithoutAcquire,
     TakeWithoutAcquire,
+    RescueWithoutAcquire,
+    TakersMeet,
+    DirtyIsNotSet,
     SignalsUnfenced,
     EpochStoresUnfenced,
     EpochLoadsUnfenced,
     EpochUnchecked,
-    WokenUnordered,
-    TakersMeet,
+    AnyHighIsTrusted,
+    TurnAfterAcquire,
+    TurnWithoutReleases,
+    TurnNotCompared,
+    CheckIgnored,
+    LoserHears,
     // A submission and a slice's end.
     TailUnfenced,
     AdmitWithoutAcquire,
@@ -106,6 +115,10 @@ impl Word {
         self.0.fetch_add(value, self.ordering());
     }
 
+    fn and(&self, value: u32) {
+        self.0.fetch_and(value, self.ordering());
+    }
+
     fn compare_exchange(&self, expected: u32, value: u32) -> bool {
         self.0.compare_exchange(expected, value, self.ordering(), self.ordering()).is_ok()
     }
@@ -126,20 +139,20 @@ fn fault(wrong: Wrong, memory: Memory, actors: Actors, preemptions: Option<usize
     text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).or_else(|| Some("panic".to_owned()))
 }
 
-fn holds(actors: Actors) {
-    assert_eq!(fault(Nothing, Memory::Weak, actors, None), None);
+fn holds(actors: Actors, preemptions: Option<usize>) {
+    assert_eq!(fault(Nothing, Memory::Weak, actors, preemptions), None);
 }
 
 /// The model finds it, as this fault.
-fn is_found(wrong: Wrong, memory: Memory, actors: Actors, expected: &str) {
-    let fault = fault(wrong, memory, actors, None);
+fn is_found(wrong: Wrong, memory: Memory, actors: Actors, preemptions: Option<usize>, expected: &str) {
+    let fault = fault(wrong, memory, actors, preemptions);
     assert!(fault.as_ref().is_some_and(|fault| fault.contains(expected)), "{wrong:?}, {memory:?}: {fault:?}");
 }
 
 /// Weak memory alone brings it out.
-fn only_weak_memory_shows(wrong: Wrong, actors: Actors, expected: &str) {
-    is_found(wrong, Memory::Weak, actors, expected);
-    assert_eq!(fault(wrong, Memory::Interleaved, actors, None), None, "{wrong:?}");
+fn only_weak_memory_shows(wrong: Wrong, actors: Actors, preemptions: Option<usize>, expected: &str) {
+    is_found(wrong, Memory::Weak, actors, preemptions, expected);
+    assert_eq!(fault(wrong, Memory::Interleaved, actors, preemptions), None, "{wrong:?}");
 }
 
 const LEFT_BEHIND: &str = "left behind";

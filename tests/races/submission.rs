@@ -188,11 +188,11 @@ fn submission_and_exit(setting: Setting) {
 
 #[test]
 fn a_line_that_is_published_as_a_slice_ends_is_taken_by_it_or_by_the_next() {
-    holds(submission_and_exit);
+    holds(submission_and_exit, None);
     for wrong in [TailUnfenced, AdmitWithoutAcquire, ExitWithoutRelease] {
-        only_weak_memory_shows(wrong, submission_and_exit, RACE);
+        only_weak_memory_shows(wrong, submission_and_exit, None, RACE);
     }
     for wrong in [HarvestIgnoresTheTail, BusyDriverIsLeftAlone, KeeperIsNotTold] {
-        is_found(wrong, Memory::Interleaved, submission_and_exit, LEFT_BEHIND);
+        is_found(wrong, Memory::Interleaved, submission_and_exit, None, LEFT_BEHIND);
     }
 }
