@@ -1,4 +1,4 @@
-//! Two protocols without locks between host and device, explored by loom: every interleaving of a few actors, and every old value that a
+//! Two protocols without locks between host and device, explored by loom: every interleaving of a few actors (of the pause's, with up to four preemptions), and every old value that a
 //! relaxed load may return. Plain interleavings would prove too much: the kernel has relaxed atomics and fences, and nothing that is sequentially
 //! consistent. So each model also runs with one thing wrong, and must find it; where weak memory alone brings it out, the same wrong model passes
 //! under plain interleavings, which is checked as well.
