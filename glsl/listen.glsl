@@ -10,7 +10,7 @@ struct TrNews {
     uint admitted; // lines taken
     uint pushed;   // tasks put into rings
     uint tick;     // tasks claimed from them
-    bool busy;     // a task is on its way: admitted, not ended, and not waiting for an epoch
+    bool busy;     // a task is on its way: admitted, not ended, and not waiting for an epoch; or in a ring, as the first of others that wait
 };
 
 uint tr_timelines; // timelines in use, when this worker last looked
@@ -51,7 +51,7 @@ TrNews tr_listen() {
     news.admitted = tr_uniform(news.admitted);
     news.pushed = tr_uniform(news.pushed);
     news.tick = tr_uniform(news.tick);
-    news.busy = tr_uniform(news.admitted - completed - (pauses - resumes)) != 0u;
+    news.busy = tr_uniform(news.admitted - completed - (pauses - resumes)) != 0u || news.pushed != news.tick;
     return news;
 }
 

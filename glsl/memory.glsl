@@ -144,6 +144,8 @@ void tr_publish_exit(uint slice) {
 shared uvec4 tr_told[2];
 // Likewise, what each lane tells: written before a tr_meet, read after, and not written anew before another one.
 shared uint tr_lanes_told[128];
+// The entries of a claim of several batches; written between two tr_meets.
+shared uint tr_claimed[TR_CLAIM_BATCHES * 128u];
 
 // The lanes meet, and see what the others told them. Needs subgroup-uniform control flow.
 void tr_meet() {

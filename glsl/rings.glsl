@@ -69,7 +69,8 @@ void tr_put(bool mine, uint slot, uint priority, bool wide) {
 
 // Tasks that this worker, and no other, took. Uniform but for what says otherwise.
 struct TrBatch {
-    uint count;        // 0 for none
+    uint count;        // its tasks, 0 for none
+    uint claimed;      // likewise, with those of the batches that were claimed behind it and lie in tr_claimed
     bool found;        // there was something, even if another worker was faster
     bool wide;         // it is one task, lane 0's, and all lanes run it
     bool runs;         // its tasks take a turn; else they are only put where they belong
@@ -89,6 +90,7 @@ struct TrBatch {
 TrBatch tr_no_batch(uint tick) {
     TrBatch batch;
     batch.count = 0u;
+    batch.claimed = 0u;
     batch.found = false;
     batch.wide = false;
     batch.runs = false;

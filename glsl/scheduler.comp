@@ -184,8 +184,17 @@ void main() {
     TrNews news;
     bool dozes = false;
     uint turn = 0u;
+    uint batches = 0u; // run in the turn before, which began at `before`
+    uint before = now;
+    tr_quick_batches = false;
+    tr_plenty = TR_CLAIM_BATCHES * min(tr_launch.batch, gl_SubgroupSize) * (tr_launch.workers / tr_launch.shards);
     for (; reason == TR_EXIT_NONE; ++turn) {
         now = tr_now(turn);
+        if (batches > 0u) {
+            tr_quick_batches = now - before <= TR_CLAIM_QUICK * batches && tr_launch.timed != 0u && tr_launch.workers > tr_launch.shards;
+        }
+        before = now;
+        batches = 0u;
         bool rung = false; // for lines, and nothing else
         if (dozes) rung = tr_doze(news);
         else news = tr_listen();
@@ -206,7 +215,10 @@ void main() {
             if (batch.count == 0u) continue;
             ran = batch.runs;
             if (batch.runs && batch.loaded && tr_quick(batch, cut)) continue;
-            if (!tr_work(batch, cut)) reason = TR_EXIT_CUT;
+            for (uint done = 0u; batch.count > 0u && reason == TR_EXIT_NONE; ++batches) {
+                if (!tr_work(batch, cut)) reason = TR_EXIT_CUT;
+                tr_next_claimed(batch, ++done);
+            }
         }
         if (reason != TR_EXIT_NONE) break;
         turns += found ? 1u : 0u;

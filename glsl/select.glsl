@@ -1,5 +1,8 @@
 // Which ring a worker takes its next batch from, and the taking.
 
+bool tr_quick_batches; // whether the last batches of this worker were quick, and others are in the way of its claims
+uint tr_plenty;        // tasks in a ring that are so many batches for each worker of a shard as one may claim
+
 // How urgent the entry at a ring's head is, less is more: a step of priority weighs as much as `aging_ticks` of age, so that an entry is
 // outranked for at most 4 * aging_ticks ticks by what was queued after it. ~0 if there is no entry.
 uint tr_urgency(uint shard, uint priority, uint head, uint tick) {
@@ -11,7 +14,23 @@ uint tr_urgency(uint shard, uint priority, uint head, uint tick) {
     return priority * tr_launch.aging_ticks + (TR_AGE_LIMIT - uint(age));
 }
 
-// Attempts to take a batch from the most urgent ring of two shards. Uniform control flow.
+// How many of the lanes' entries, from the first one on and at most `most`, are written and of this width. Uniform control flow.
+uint tr_prefix(uint entry, uint position, bool wide, uint most) {
+    bool taken = tr_written(entry, position) && ((entry & TR_ENTRY_WIDE) != 0u) == wide && gl_SubgroupInvocationID < most;
+    uvec4 others = subgroupBallot(!taken);
+    return others == uvec4(0u) ? gl_SubgroupSize : subgroupBallotFindLSB(others);
+}
+
+// The entries of `claim` behind those of `batches` batches, or wide tasks, as a batch of their own. Uniform control flow.
+void tr_next_claimed(inout TrBatch claim, uint batches) {
+    uint most = claim.wide ? 1u : min(tr_launch.batch, gl_SubgroupSize);
+    uint first = batches * most;
+    claim.count = first < claim.claimed ? min(claim.claimed - first, most) : 0u;
+    claim.mine = gl_SubgroupInvocationID < claim.count;
+    if (claim.mine || claim.wide) claim.slot = tr_claimed[first + (claim.wide ? 0u : gl_SubgroupInvocationID)] & TR_INDEX_MASK;
+}
+
+// Attempts to take a batch from the most urgent ring of two shards, or several where there are more than enough. Uniform control flow.
 TrBatch tr_claim() {
     uint tick = tr_tick();
     TrBatch claim = tr_no_batch(tick);
@@ -24,8 +43,9 @@ TrBatch tr_claim() {
         uint shard = i < TASK_PRIORITIES ? tr_home : tr_away;
         uint priority = i < TASK_PRIORITIES ? i : i - TASK_PRIORITIES;
         uint at = tr_load(tr_push.control, tr_control_head(tr_ring(shard, priority)));
+        uint tail = tr_load(tr_push.control, tr_control_tail(tr_ring(shard, priority)));
         uint urgency = tr_urgency(shard, priority, at, tick);
-        uint key = urgency == ~0u ? ~0u : urgency << 4u | i;
+        uint key = urgency == ~0u ? ~0u : urgency << 5u | i << 1u | (tail - at >= tr_plenty ? 1u : 0u);
         if (key < mine) {
             mine = key;
             mine_head = at;
@@ -36,27 +56,44 @@ TrBatch tr_claim() {
     if (best == ~0u) return claim;
     uvec4 heads = uvec4(subgroupBroadcast(mine_head, 0u), subgroupBroadcast(mine_head, 1u),
                         subgroupBroadcast(mine_head, 2u), subgroupBroadcast(mine_head, 3u));
-    uint chosen = best & 15u;
+    uint chosen = best >> 1u & 15u;
     uint head = heads[chosen & 3u];
+    // A head gives out what one worker takes at once in the time from reading it to swapping it. What is held like that waits for this worker alone:
+    // only where every worker of the shard finds as much, and for as long as a few quick batches take.
+    uint most = min(tr_launch.batch, gl_SubgroupSize);
+    bool several = tr_quick_batches && (best & 1u) != 0u;
     claim.priority = chosen < TASK_PRIORITIES ? chosen : chosen - TASK_PRIORITIES;
     uint ring = tr_ring(chosen < TASK_PRIORITIES ? tr_home : tr_away, claim.priority);
 
     claim.found = true;
     uint entry = 0u;
     uint count = 0u;
+    bool held = false;
     bool won = false;
     // Who lost to another worker knows where the head is now: to try there costs a fifth of a turn.
     for (uint attempt = 0u; attempt < TR_CLAIM_ATTEMPTS && !won; ++attempt) {
-        // The written prefix at the head. A wide task is a batch of its own, so that a worker never holds tasks that it has not started.
+        // The written prefix at the head, of one width. A wide task is a batch of its own.
         uint position = head + gl_SubgroupInvocationID;
         entry = tr_load(tr_push.rings, tr_entry_word(ring, position));
-        bool wide = (entry & TR_ENTRY_WIDE) != 0u;
-        bool taken = tr_written(entry, position) && gl_SubgroupInvocationID < tr_launch.batch && (!wide || gl_SubgroupInvocationID == 0u);
-        uvec4 others = subgroupBallot(!taken);
-        count = others == uvec4(0u) ? gl_SubgroupSize : subgroupBallotFindLSB(others);
+        claim.wide = tr_uniform((entry & TR_ENTRY_WIDE) != 0u);
+        count = tr_prefix(entry, position, claim.wide, claim.wide && !several ? 1u : most);
         if (count == 0u) return claim;
-        claim.wide = tr_uniform(wide);
-        if (claim.wide) count = 1u;
+        held = several && (claim.wide || count == most);
+        if (held) {
+            tr_meet(); // the entries of the claim before have been read
+            if (gl_SubgroupInvocationID < count) tr_claimed[gl_SubgroupInvocationID] = entry;
+        }
+        if (held && !claim.wide) {
+            uint next[TR_CLAIM_BATCHES];
+            [[unroll]] for (uint i = 1u; i < TR_CLAIM_BATCHES; ++i) next[i] = tr_load(tr_push.rings, tr_entry_word(ring, position + i * most));
+            bool full = true;
+            [[unroll]] for (uint i = 1u; i < TR_CLAIM_BATCHES; ++i) {
+                if (gl_SubgroupInvocationID < most) tr_claimed[i * most + gl_SubgroupInvocationID] = next[i];
+                uint those = tr_prefix(next[i], position + i * most, false, most);
+                if (full) count += those;
+                full = full && those == most;
+            }
+        }
 
         // Relaxed: the head hands out entries; what they name is ordered by the fences of tr_enqueue's callers and tr_acquire below. The entries
         // were read before, so nobody reads them after the head has moved and the ring may overwrite them.
@@ -72,9 +109,15 @@ TrBatch tr_claim() {
     if (!won) return claim;
     tr_acquire();
     if (claim.wide) tr_converge(); // the other lanes read the task on lane 0's word
-    claim.count = count;
+    claim.claimed = count;
     claim.runs = true;
-    claim.mine = gl_SubgroupInvocationID < count;
-    claim.slot = entry & TR_INDEX_MASK;
+    if (held) {
+        tr_meet();
+        tr_next_claimed(claim, 0u);
+    } else {
+        claim.count = count;
+        claim.mine = gl_SubgroupInvocationID < count;
+        claim.slot = entry & TR_INDEX_MASK;
+    }
     return claim;
 }
