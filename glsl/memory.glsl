@@ -43,6 +43,7 @@ const uint TR_CONTROL_TICK = 2u * TR_CONTROL_LINE;                      // tasks
 const uint TR_CONTROL_PUSHED = 3u * TR_CONTROL_LINE;                    // tasks pushed to rings
 const uint TR_CONTROL_PAUSES = 4u * TR_CONTROL_LINE;                    // tasks that began to wait
 const uint TR_CONTROL_RESUMES = TR_CONTROL_PAUSES + 1u;                 // tasks that ceased to
+const uint TR_CONTROL_FOLLOWING = TR_CONTROL_PAUSES + 2u;               // workers that go along lists of waiters
 const uint TR_CONTROL_CLOCK = 5u * TR_CONTROL_LINE;                     // trace events
 const uint TR_CONTROL_TRACED = TR_CONTROL_CLOCK + 1u;                   // trace records of this slice
 const uint TR_CONTROL_ARRIVED = 6u * TR_CONTROL_LINE;                   // workers that left this slice

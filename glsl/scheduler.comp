@@ -64,6 +64,7 @@ bool tr_work(TrBatch batch, bool cut) {
     TaskWorkItem item = batch.item;
     SlotMeta meta = batch.meta;
     bool loaded = batch.loaded;
+    bool followed = false;
     for (uint hop = 0u;; ++hop) {
         bool works = mine || batch.wide;
         if (works && !loaded) {
@@ -157,7 +158,11 @@ bool tr_work(TrBatch batch, bool cut) {
             slot = meta.ticket & tr_capacity_mask();
             continue;
         }
-        if (stops || !tr_any(goes_on)) return true;
+        bool follows = !stops && tr_any(goes_on);
+        // Those that hang behind are in no ring, and do not count as awake: nobody is to leave meanwhile.
+        if (follows != followed && tr_first()) tr_add(tr_push.control, TR_CONTROL_FOLLOWING, follows ? 1u : ~0u);
+        followed = follows;
+        if (!follows) return true;
         batch.runs = false;
         batch.wide = false;
         loaded = false;
@@ -187,7 +192,7 @@ void main() {
     uint batches = 0u; // run in the turn before, which began at `before`
     uint before = now;
     tr_quick_batches = false;
-    tr_plenty = TR_CLAIM_BATCHES * min(tr_launch.batch, gl_SubgroupSize) * (tr_launch.workers / tr_launch.shards);
+    tr_plenty = min(tr_launch.batch, gl_SubgroupSize) * (tr_launch.workers / tr_launch.shards);
     for (; reason == TR_EXIT_NONE; ++turn) {
         now = tr_now(turn);
         if (batches > 0u) {

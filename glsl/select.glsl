@@ -1,7 +1,7 @@
 // Which ring a worker takes its next batch from, and the taking.
 
 bool tr_quick_batches; // whether the last batches of this worker were quick, and others are in the way of its claims
-uint tr_plenty;        // tasks in a ring that are so many batches for each worker of a shard as one may claim
+uint tr_plenty;        // tasks in a ring that are a batch for each worker of a shard
 
 // How urgent the entry at a ring's head is, less is more: a step of priority weighs as much as `aging_ticks` of age, so that an entry is
 // outranked for at most 4 * aging_ticks ticks by what was queued after it. ~0 if there is no entry.
@@ -59,7 +59,7 @@ TrBatch tr_claim() {
     uint chosen = best >> 1u & 15u;
     uint head = heads[chosen & 3u];
     // A head gives out what one worker takes at once in the time from reading it to swapping it. What is held like that waits for this worker alone:
-    // only where every worker of the shard finds as much, and for as long as a few quick batches take.
+    // only where there is something for every worker of the shard, and for as long as a few quick batches take.
     uint most = min(tr_launch.batch, gl_SubgroupSize);
     bool several = tr_quick_batches && (best & 1u) != 0u;
     claim.priority = chosen < TASK_PRIORITIES ? chosen : chosen - TASK_PRIORITIES;

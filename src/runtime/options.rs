@@ -18,7 +18,7 @@ pub struct RuntimeOptions {
     pub capacity: u32,
     /// Workers, that is workgroups of one subgroup, in a slice. `None`: on a GPU usually 256 and up to 1,024 where there is work for them, but
     /// no more than the self-test saw make progress together; on a CPU driver, whose surplus workgroups only start when others leave, the
-    /// number of cores.
+    /// number of cores. At most 8,192.
     pub workers: Option<u32>,
     /// The most workers that the policy may choose, for which the rings are laid out; without effect where `workers` is `Some`. `None`: as said there.
     pub most_workers: Option<u32>,
@@ -45,7 +45,7 @@ pub struct RuntimeOptions {
     pub turn_budget: Option<u32>,
     /// Ticks (claims) of waiting that weigh as much as one step of priority, from 1 to 2^20. `None`: 4,096, or fewer when tasks have waited long; no policy can
     /// make it more, so the bound that follows holds. With one shard a ready task is claimed after at
-    /// most `4 * aging_ticks + capacity + 4 * batch * workers` further claims, whatever else is submitted; with several, count only the claims
+    /// most `4 * aging_ticks + capacity + 32 * batch * workers` further claims, whatever else is submitted; with several, count only the claims
     /// by workers that look at its shard, which each worker does once in as many turns as there are shards.
     pub aging_ticks: Option<u32>,
     /// What decides how each slice is launched, up to the pins and the bounds; `None` for [`policy::recommend`](crate::policy::recommend).
@@ -132,8 +132,8 @@ impl RuntimeOptions {
             let must = "a power of two from 64 to 2^24";
             return Err(BackendError::BadOption { option: "capacity", value: self.capacity.into(), must });
         }
-        within("workers", self.workers.unwrap_or(1), 1..=65_535, "from 1 to 65535")?;
-        within("most_workers", self.most_workers.unwrap_or(1), 1..=65_535, "from 1 to 65535")?;
+        within("workers", self.workers.unwrap_or(1), 1..=MOST_WORKERS_EVER, "from 1 to 8192")?;
+        within("most_workers", self.most_workers.unwrap_or(1), 1..=MOST_WORKERS_EVER, "from 1 to 8192")?;
         let shards = self.shards.unwrap_or(1);
         if !shards.is_power_of_two() || shards > 256 {
             return Err(BackendError::BadOption {
@@ -205,6 +205,8 @@ impl RuntimeOptions {
 /// The usual grid on a GPU, and the largest; `policy::recommend` says what they rest on.
 const USUAL_WORKERS: u32 = 256;
 const MOST_WORKERS: u32 = 1_024;
+/// With which the bound on waiting stays within the ages that count (`abi::TR_AGE_LIMIT`), in batches of 128.
+const MOST_WORKERS_EVER: u32 = 8_192;
 /// The longest times, and the largest number of ticks, that a policy may choose.
 const SLICE_TIME: Duration = Duration::from_millis(100);
 const LINGER: Duration = Duration::from_micros(500);
@@ -263,7 +265,7 @@ mod tests {
                 let named = matches!(asked, Err(BackendError::BadOption { option: "shards", .. }));
                 assert_eq!((asked.is_ok(), named), (words <= 1 << 30, words > 1 << 30), "2^{log2}, {shards}");
             }
-            for workers in [1, 7, 8, 256, 1024, 65_535] {
+            for workers in [1, 7, 8, 256, 1024, MOST_WORKERS_EVER] {
                 let options = with(None);
                 let (checked, shards) = (options.check(), options.shards_for(workers));
                 assert_eq!(checked, Ok(()));
@@ -283,7 +285,7 @@ mod tests {
         assert_eq!(refused(RuntimeOptions { capacity: 32, ..base() }), "capacity");
         assert_eq!(refused(RuntimeOptions { capacity: 1 << 25, ..base() }), "capacity");
         assert_eq!(refused(RuntimeOptions { workers: Some(0), ..base() }), "workers");
-        assert_eq!(refused(RuntimeOptions { most_workers: Some(65_536), ..base() }), "most_workers");
+        assert_eq!(refused(RuntimeOptions { most_workers: Some(8_193), ..base() }), "most_workers");
         assert_eq!(refused(RuntimeOptions { turn_budget: Some(0), ..base() }), "turn_budget");
         assert_eq!(refused(RuntimeOptions { slice_time: Some(Duration::ZERO), ..base() }), "slice_time");
         assert_eq!(refused(RuntimeOptions { linger: Some(Duration::from_secs(2)), ..base() }), "linger");

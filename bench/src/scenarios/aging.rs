@@ -11,7 +11,7 @@ pub(super) const AGING: Scenario = Scenario {
     meaning: "Idle tasks, one after another, while twice as many Critical tasks as there are lanes yield without end, in rings of one shard: the ticks \
               that the one waited that waited longest. A tick is a claim of a task. More than the bound would be a wrong result.",
     unit: Unit::Ticks,
-    alternatives: &["the bound that is promised: 4 * aging_ticks + capacity + 4 * batch * workers"],
+    alternatives: &["the bound that is promised: 4 * aging_ticks + capacity + 32 * batch * workers"],
     run: measure,
 };
 
@@ -21,7 +21,7 @@ fn measure(run: &mut Run<'_>) -> Result<(), Error> {
     let samples = run.size().pick(20, 100, 1_000);
     for aging_ticks in [AGING_TICKS, 64] {
         let options = RuntimeOptions { aging_ticks: Some(aging_ticks), shards: Some(1), ..options(run) };
-        let bound = 4 * aging_ticks + options.capacity + 4 * batch * workers;
+        let bound = 4 * aging_ticks + options.capacity + 32 * batch * workers;
         let bound_known = Spread::of(&[f64::from(bound)]);
         if let Some(bound) = bound_known {
             let variant = Variant::alternative(format!("the bound, aging_ticks {aging_ticks}"));
