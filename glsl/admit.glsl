@@ -36,10 +36,17 @@ TrBatch tr_admit(TrNews news) {
     if (tr_first()) won = tr_compare_exchange(tr_push.control, TR_CONTROL_ADMITTED, head, head + count) == head;
     if (!tr_uniform(won)) return batch;
 
-    bool waits = false; // cannot run in a lane at once
-    if (mine) waits = tr_placement_fault(item) != 0u || item.state == TASK_STATE_PAUSED || tr_op_width(item.op_handle) != TR_WIDTH_LANE;
     batch.count = min(count, most);
-    batch.runs = straight && !tr_any(waits);
+    bool waits = false; // cannot run in a lane at once
+    if (straight) {
+        if (mine) waits = !tr_is_plain(item);
+        batch.plain = !tr_any(waits) && tr_may_be_plain();
+    }
+    batch.runs = batch.plain;
+    if (straight && !batch.plain) {
+        if (mine) waits = tr_placement_fault(item) != 0u || item.state == TASK_STATE_PAUSED || tr_op_width(item.op_handle) != TR_WIDTH_LANE;
+        batch.runs = !tr_any(waits);
+    }
     batch.loaded = true;
     batch.lined = true;
     batch.lines = count - batch.count;

@@ -10,7 +10,7 @@ struct TrNews {
     uint admitted; // lines taken
     uint pushed;   // tasks put into rings
     uint tick;     // tasks claimed from them
-    bool busy;     // a task is on its way: admitted, not ended, and not waiting for an epoch; or in a ring, as the first of others that wait, or somebody goes along those
+    bool busy;     // a task is on its way: admitted, not ended, and not waiting for an epoch; or waiters are being woken
 };
 
 uint tr_timelines; // timelines in use, when this worker last looked
@@ -42,7 +42,7 @@ TrNews tr_listen() {
     uint completed = tr_load(tr_push.control, TR_CONTROL_COMPLETED);
     uint pauses = tr_load(tr_push.control, TR_CONTROL_PAUSES);
     uint resumes = tr_load(tr_push.control, TR_CONTROL_RESUMES);
-    uint following = tr_load(tr_push.control, TR_CONTROL_FOLLOWING);
+    uint lists = tr_load(tr_push.control, TR_CONTROL_LISTS);
     news.tail = tr_uniform(news.tail);
     news.stop = tr_uniform(news.stop);
     news.signals = tr_uniform(news.signals);
@@ -52,7 +52,7 @@ TrNews tr_listen() {
     news.admitted = tr_uniform(news.admitted);
     news.pushed = tr_uniform(news.pushed);
     news.tick = tr_uniform(news.tick);
-    news.busy = tr_uniform((news.admitted - completed - (pauses - resumes)) | following) != 0u || news.pushed != news.tick;
+    news.busy = tr_any((news.admitted - completed - (pauses - resumes)) != 0u || lists != 0u || (news.turn & 1u) != 0u);
     return news;
 }
 

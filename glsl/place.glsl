@@ -18,20 +18,24 @@ void tr_complete(bool mine, uint record, uint ticket, TaskWorkItem item, bool co
     if (mine) tr_publish_completion(record & tr_capacity_mask(), lap << TR_RECORD_LAP_SHIFT | bits, ticket, item.continuation_data);
 }
 
-// What tr_dispose does, where all have run and have ended: their slots have all other words already. Uniform control flow.
-void tr_finish(bool mine, uint slot, uint ticket, TaskWorkItem item) {
+// Records tasks that have ended and whose slots say so. Uniform control flow.
+void tr_end(bool mine, uint slot, uint ticket, TaskWorkItem item) {
     uvec4 ending = subgroupBallot(mine);
     uint asked = tr_ask(TR_CONTROL_COMPLETED, ending);
-    bool counted = false;
+    bool counted = mine && tr_store_counts(slot, item);
+    tr_release(); // pairs with the host's acquire of a record that is whole
+    tr_complete(mine, tr_reserved(asked, ending), ticket, item, counted);
+}
+
+// What tr_dispose does, where all have run and have ended: their slots have all other words already. Uniform control flow.
+void tr_finish(bool mine, uint slot, uint ticket, TaskWorkItem item) {
     if (mine) {
         // What a recovery asks an ended task's slot for; the state last, by which it knows that it has ended.
         tr_push.slots.slot[slot].age_ticks = item.age_ticks;
         tr_push.slots.slot[slot].continuation_data = item.continuation_data;
         tr_push.slots.slot[slot].state = item.state;
-        counted = tr_store_counts(slot, item);
     }
-    tr_release(); // pairs with the host's acquire of a record that is whole
-    tr_complete(mine, tr_reserved(asked, ending), ticket, item, counted);
+    tr_end(mine, slot, ticket, item);
 }
 
 // Puts each lane's task where its state says: into a ring, a wait list, or the completion ring. The task and its meta are in registers, and its

@@ -67,6 +67,12 @@ void tr_put(bool mine, uint slot, uint priority, bool wide) {
     if (mine) tr_enqueue(priority, position, slot, wide);
 }
 
+// Counts the waiters that are in rings or in workers' hands, each the first of a list: nobody leaves while there are any.
+void tr_count_lists(uvec4 more, uvec4 fewer) {
+    uint change = subgroupBallotBitCount(more) - subgroupBallotBitCount(fewer);
+    if (change != 0u && tr_first()) tr_add(tr_push.control, TR_CONTROL_LISTS, change);
+}
+
 // Tasks that this worker, and no other, took. Uniform but for what says otherwise.
 struct TrBatch {
     uint count;        // its tasks, 0 for none
@@ -74,6 +80,7 @@ struct TrBatch {
     bool found;        // there was something, even if another worker was faster
     bool wide;         // it is one task, lane 0's, and all lanes run it
     bool runs;         // its tasks take a turn; else they are only put where they belong
+    bool plain;        // it runs, and may try the shortest way (tr_quick)
     bool ran;          // they have taken it already
     bool loaded;       // its tasks are in registers: they were in no ring, and have no age
     bool lined;        // it comes from the host's lines
@@ -94,6 +101,7 @@ TrBatch tr_no_batch(uint tick) {
     batch.found = false;
     batch.wide = false;
     batch.runs = false;
+    batch.plain = false;
     batch.ran = false;
     batch.loaded = false;
     batch.lined = false;

@@ -29,27 +29,24 @@ void tr_run(TrBatch batch, bool runs, inout TaskWorkItem item) {
     }
 }
 
-// The shortest way there is, for tasks that are in registers and end in this turn: a task comes back sooner for each instruction that it does not
-// pass. Ops with a short text are in the kernel once more for it. True if that was all; else `batch` goes the other way, from where it is.
+// The shortest way there is, for plain tasks that end in this turn: a task comes back sooner for each instruction that it does not pass. Short ops
+// without loops are in the kernel once more for it; nothing here turns a loop, so a driver that ends loops cuts nothing. True if that was all; else
+// `batch` goes the other way, from where it is.
 bool tr_quick(inout TrBatch batch, bool cut) {
+    if (cut) return false;
     bool mine = batch.mine;
-    bool plain = true;
-    if (mine) plain = tr_is_quick(batch.item.op_handle) && tr_run_fault(batch.item) == 0u;
-    if (tr_any(!plain) || tr_cancelling != 0u || tr_launch.trace_capacity > 0u) return false;
     batch.ran = true;
     bool ended = true;
     if (mine) {
-        // What a recovery must know.
-        batch.item.state = TASK_STATE_RUNNING;
-        tr_push.slots.slot[batch.slot] = batch.item;
-        tr_push.metas.meta[batch.slot] = batch.meta; // after its task, as in tr_dispose
         Turn turn = tr_run_quick(batch.item);
         ended = turn.action == TASK_TURN_COMPLETE && tr_fault == 0u;
-        if (ended) batch.item.state = TASK_STATE_DONE;
-        else batch.item = tr_after_turn(batch.item, turn, tr_fault);
+        batch.item.state = ended ? TASK_STATE_DONE : TASK_STATE_RUNNING;
+        tr_push.slots.slot[batch.slot] = batch.item; // what a recovery must know
+        tr_push.metas.meta[batch.slot] = batch.meta; // after its task, as in tr_dispose
+        if (!ended) batch.item = tr_after_turn(batch.item, turn, tr_fault);
     }
-    if (!tr_loops_turn() || cut || tr_any(!ended)) return false;
-    tr_finish(mine, batch.slot, batch.meta.ticket, batch.item);
+    if (tr_any(!ended)) return false;
+    tr_end(mine, batch.slot, batch.meta.ticket, batch.item);
     return true;
 }
 
@@ -64,7 +61,6 @@ bool tr_work(TrBatch batch, bool cut) {
     TaskWorkItem item = batch.item;
     SlotMeta meta = batch.meta;
     bool loaded = batch.loaded;
-    bool followed = false;
     for (uint hop = 0u;; ++hop) {
         bool works = mine || batch.wide;
         if (works && !loaded) {
@@ -145,6 +141,7 @@ bool tr_work(TrBatch batch, bool cut) {
         // them to go on: nobody is kept from other work by a long list.
         uint most = min(tr_launch.batch, gl_SubgroupSize);
         bool goes_on = rest != TR_NIL && !homeless;
+        tr_count_lists(subgroupBallot(homeless || goes_on), subgroupBallot(paused));
         bool stops = batch.lined || hop >= TR_FOLLOW_HOPS;
         if (tr_any(homeless || (stops && goes_on))) {
             tr_put(homeless || (stops && goes_on), homeless ? slot : rest, homeless ? item.priority : TASK_PRIORITY_CRITICAL,
@@ -158,11 +155,7 @@ bool tr_work(TrBatch batch, bool cut) {
             slot = meta.ticket & tr_capacity_mask();
             continue;
         }
-        bool follows = !stops && tr_any(goes_on);
-        // Those that hang behind are in no ring, and do not count as awake: nobody is to leave meanwhile.
-        if (follows != followed && tr_first()) tr_add(tr_push.control, TR_CONTROL_FOLLOWING, follows ? 1u : ~0u);
-        followed = follows;
-        if (!follows) return true;
+        if (stops || !tr_any(goes_on)) return true;
         batch.runs = false;
         batch.wide = false;
         loaded = false;
@@ -192,7 +185,7 @@ void main() {
     uint batches = 0u; // run in the turn before, which began at `before`
     uint before = now;
     tr_quick_batches = false;
-    tr_plenty = min(tr_launch.batch, gl_SubgroupSize) * (tr_launch.workers / tr_launch.shards);
+    tr_sharers = uint(findMSB(max(tr_launch.workers / tr_launch.shards, 1u)));
     for (; reason == TR_EXIT_NONE; ++turn) {
         now = tr_now(turn);
         if (batches > 0u) {
@@ -219,7 +212,7 @@ void main() {
             found = found || batch.found;
             if (batch.count == 0u) continue;
             ran = batch.runs;
-            if (batch.runs && batch.loaded && tr_quick(batch, cut)) continue;
+            if (batch.plain && tr_quick(batch, cut)) continue;
             for (uint done = 0u; batch.count > 0u && reason == TR_EXIT_NONE; ++batches) {
                 if (!tr_work(batch, cut)) reason = TR_EXIT_CUT;
                 tr_next_claimed(batch, ++done);

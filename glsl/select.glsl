@@ -1,7 +1,7 @@
 // Which ring a worker takes its next batch from, and the taking.
 
 bool tr_quick_batches; // whether the last batches of this worker were quick, and others are in the way of its claims
-uint tr_plenty;        // tasks in a ring that are a batch for each worker of a shard
+uint tr_sharers;       // log2 of how many workers share a shard's rings
 
 // How urgent the entry at a ring's head is, less is more: a step of priority weighs as much as `aging_ticks` of age, so that an entry is
 // outranked for at most 4 * aging_ticks ticks by what was queued after it. ~0 if there is no entry.
@@ -39,16 +39,18 @@ TrBatch tr_claim() {
     uint rings = tr_home == tr_away ? TASK_PRIORITIES : 2u * TASK_PRIORITIES;
     uint mine = ~0u;
     uint mine_head = 0u;
+    uint mine_depth = 0u;
     for (uint i = gl_SubgroupInvocationID; i < rings && gl_SubgroupInvocationID < 4u; i += 4u) {
         uint shard = i < TASK_PRIORITIES ? tr_home : tr_away;
         uint priority = i < TASK_PRIORITIES ? i : i - TASK_PRIORITIES;
         uint at = tr_load(tr_push.control, tr_control_head(tr_ring(shard, priority)));
         uint tail = tr_load(tr_push.control, tr_control_tail(tr_ring(shard, priority)));
         uint urgency = tr_urgency(shard, priority, at, tick);
-        uint key = urgency == ~0u ? ~0u : urgency << 5u | i << 1u | (tail - at >= tr_plenty ? 1u : 0u);
+        uint key = urgency == ~0u ? ~0u : urgency << 4u | i;
         if (key < mine) {
             mine = key;
             mine_head = at;
+            mine_depth = tail - at;
         }
     }
     uint best = min(min(subgroupBroadcast(mine, 0u), subgroupBroadcast(mine, 1u)),
@@ -56,12 +58,17 @@ TrBatch tr_claim() {
     if (best == ~0u) return claim;
     uvec4 heads = uvec4(subgroupBroadcast(mine_head, 0u), subgroupBroadcast(mine_head, 1u),
                         subgroupBroadcast(mine_head, 2u), subgroupBroadcast(mine_head, 3u));
-    uint chosen = best >> 1u & 15u;
+    uint chosen = best & 15u;
     uint head = heads[chosen & 3u];
-    // A head gives out what one worker takes at once in the time from reading it to swapping it. What is held like that waits for this worker alone:
-    // only where there is something for every worker of the shard, and for as long as a few quick batches take.
+    // A head gives out what one worker takes at once in the time from reading it to swapping it. So where there is much, and batches are quick, a worker
+    // takes its share of what is left (guided self-scheduling; Polychronopoulos and Kuck, 1987), and one batch at least.
     uint most = min(tr_launch.batch, gl_SubgroupSize);
-    bool several = tr_quick_batches && (best & 1u) != 0u;
+    uint share = 0u;
+    if (tr_quick_batches) {
+        uvec4 depths = uvec4(subgroupBroadcast(mine_depth, 0u), subgroupBroadcast(mine_depth, 1u),
+                             subgroupBroadcast(mine_depth, 2u), subgroupBroadcast(mine_depth, 3u));
+        share = depths[chosen & 3u] >> tr_sharers;
+    }
     claim.priority = chosen < TASK_PRIORITIES ? chosen : chosen - TASK_PRIORITIES;
     uint ring = tr_ring(chosen < TASK_PRIORITIES ? tr_home : tr_away, claim.priority);
 
@@ -76,9 +83,9 @@ TrBatch tr_claim() {
         uint position = head + gl_SubgroupInvocationID;
         entry = tr_load(tr_push.rings, tr_entry_word(ring, position));
         claim.wide = tr_uniform((entry & TR_ENTRY_WIDE) != 0u);
-        count = tr_prefix(entry, position, claim.wide, claim.wide && !several ? 1u : most);
+        count = tr_prefix(entry, position, claim.wide, claim.wide ? clamp(share, 1u, most) : most);
         if (count == 0u) return claim;
-        held = several && (claim.wide || count == most);
+        held = claim.wide ? count > 1u : count == most && share > most;
         if (held) {
             tr_meet(); // the entries of the claim before have been read
             if (gl_SubgroupInvocationID < count) tr_claimed[gl_SubgroupInvocationID] = entry;
@@ -90,6 +97,7 @@ TrBatch tr_claim() {
             [[unroll]] for (uint i = 1u; i < TR_CLAIM_BATCHES; ++i) {
                 if (gl_SubgroupInvocationID < most) tr_claimed[i * most + gl_SubgroupInvocationID] = next[i];
                 uint those = tr_prefix(next[i], position + i * most, false, most);
+                full = full && share > i * most;
                 if (full) count += those;
                 full = full && those == most;
             }

@@ -24,10 +24,13 @@ uint tr_saturating_add(uint a, uint b) {
     return a + min(b, ~a);
 }
 
+bool tr_is_schedulable(uint state) {
+    return state == TASK_STATE_READY || state == TASK_STATE_YIELDED || state == TASK_STATE_REQUEUED;
+}
+
 // What is wrong with a line of the submission ring, 0 if it can be placed.
 uint tr_placement_fault(TaskWorkItem item) {
-    bool schedulable = item.state == TASK_STATE_READY || item.state == TASK_STATE_YIELDED || item.state == TASK_STATE_REQUEUED;
-    if (!schedulable && item.state != TASK_STATE_PAUSED) return TASK_FAULT_BAD_STATE;
+    if (!tr_is_schedulable(item.state) && item.state != TASK_STATE_PAUSED) return TASK_FAULT_BAD_STATE;
     if (item.priority >= TASK_PRIORITIES) return TASK_FAULT_BAD_PRIORITY;
     if (item.state == TASK_STATE_PAUSED && !tr_is_timeline(tr_timeline(item))) return TASK_FAULT_BAD_TIMELINE;
     return 0u;
@@ -47,11 +50,22 @@ uint tr_run_fault(TaskWorkItem item) {
     // The bound comes first: an id past the table's end never reads it.
     if (item.tenant_id >= tr_launch.tenants) return TASK_FAULT_BAD_TENANT;
     if (item.tenant_id >= tr_open_tenants && tr_load(tr_push.tenants, item.tenant_id) == 0u) return TASK_FAULT_BAD_TENANT;
+    if ((item.input_handle | item.output_handle) == 0u) return 0u;
     bool input_known = tr_resolve(item.input_handle, tr_input_view);
     bool output_known = tr_resolve(item.output_handle, tr_output_view);
     if (!input_known && item.input_handle != 0u) return TASK_FAULT_BAD_HANDLE;
     if (!output_known && item.output_handle != 0u) return TASK_FAULT_BAD_HANDLE;
     return 0u;
+}
+
+// Whether any task may.
+bool tr_may_be_plain() {
+    return tr_cancelling == 0u && tr_launch.trace_capacity == 0u;
+}
+
+// Whether a task that has not been in a ring runs without further ado, in a lane, and by the short text of a quick op. Opens its buffers.
+bool tr_is_plain(TaskWorkItem item) {
+    return tr_is_schedulable(item.state) && item.priority < TASK_PRIORITIES && tr_is_quick(item.op_handle) && tr_run_fault(item) == 0u;
 }
 
 // The task after its turn. A refused step is a fault, never a lost count.

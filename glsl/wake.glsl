@@ -55,7 +55,9 @@ void tr_empty(uint bucket, uint buckets) {
                     tr_hand_over();
                     tr_taken = TR_NIL;
                     if (hangs) tr_taken = tr_exchange(tr_push.wheel, list + bit, TR_NIL);
-                    tr_has_taken = tr_any(tr_taken != TR_NIL);
+                    uvec4 taken = subgroupBallot(tr_taken != TR_NIL);
+                    tr_has_taken = taken != uvec4(0u);
+                    tr_count_lists(taken, uvec4(0u));
                     // Pairs with tr_release in tr_hang; and what was done here, with the tr_acquire of the next worker that finds `turn` even.
                     tr_pass_on();
                     passed_on = true;
@@ -124,8 +126,12 @@ TrBatch tr_woken(TrNews news, bool found) {
     batch.runs = idle && batch.count <= tr_launch.batch && !tr_any(waits);
     if (batch.runs) {
         tr_count(TR_CONTROL_RESUMES, mask);
+        tr_count_lists(uvec4(0u), mask);
         batch.item = tr_resumed(batch.item);
         batch.meta = SlotMeta(batch.meta.ticket, news.tick, TR_NIL, 0u);
+        bool plain = true;
+        if (mine) plain = tr_is_plain(batch.item);
+        batch.plain = !tr_any(!plain) && tr_may_be_plain();
     }
     return batch;
 }

@@ -148,7 +148,7 @@ shared_consts! {
 
     /// Attempts to take a batch from a ring whose head other workers move, before the worker looks round anew.
     pub TR_CLAIM_ATTEMPTS = 4;
-    /// Batches that a worker claims at once from a ring that has one for each worker of its shard.
+    /// The most batches that a worker claims at once.
     pub TR_CLAIM_BATCHES = 8;
     /// How long a batch may have taken for the next ones to be claimed like that, in units of `SliceLaunch::timed`: 16 µs.
     pub TR_CLAIM_QUICK = 64;
