@@ -37,16 +37,6 @@ TrBatch tr_admit(TrNews news) {
     if (!tr_uniform(won)) return batch;
 
     batch.count = min(count, most);
-    bool waits = false; // cannot run in a lane at once
-    if (straight) {
-        if (mine) waits = !tr_is_plain(item);
-        batch.plain = !tr_any(waits) && tr_may_be_plain();
-    }
-    batch.runs = batch.plain;
-    if (straight && !batch.plain) {
-        if (mine) waits = tr_placement_fault(item) != 0u || item.state == TASK_STATE_PAUSED || tr_op_width(item.op_handle) != TR_WIDTH_LANE;
-        batch.runs = !tr_any(waits);
-    }
     batch.loaded = true;
     batch.lined = true;
     batch.lines = count - batch.count;
@@ -55,5 +45,14 @@ TrBatch tr_admit(TrNews news) {
     batch.position = position;
     batch.meta = meta;
     batch.item = item;
+    if (!straight) return batch;
+    if (tr_all_plain(mine, item)) {
+        batch.runs = true;
+        tr_quick(batch);
+        return batch;
+    }
+    bool waits = false; // cannot run in a lane at once
+    if (mine) waits = tr_placement_fault(item) != 0u || item.state == TASK_STATE_PAUSED || tr_op_width(item.op_handle) != TR_WIDTH_LANE;
+    batch.runs = !tr_any(waits);
     return batch;
 }

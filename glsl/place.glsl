@@ -27,6 +27,27 @@ void tr_end(bool mine, uint slot, uint ticket, TaskWorkItem item) {
     tr_complete(mine, tr_reserved(asked, ending), ticket, item, counted);
 }
 
+// The shortest way there is, for plain tasks that end in this turn: a task comes back sooner for each instruction that it does not pass. Short ops
+// without loops are in the kernel once more for it; nothing here turns a loop, so a driver that ends loops cuts nothing. Whoever took the batch calls
+// it at once, while its tasks are in the registers that they came in. If that was all, no task of the batch is left; else it goes the other way, from
+// where it is.
+void tr_quick(inout TrBatch batch) {
+    bool mine = batch.mine;
+    batch.ran = true;
+    bool ended = true;
+    if (mine) {
+        Turn turn = tr_run_quick(batch.item);
+        ended = turn.action == TASK_TURN_COMPLETE && tr_fault == 0u;
+        batch.item.state = ended ? TASK_STATE_DONE : TASK_STATE_RUNNING;
+        tr_push.slots.slot[batch.slot] = batch.item; // what a recovery must know
+        tr_push.metas.meta[batch.slot] = batch.meta; // after its task, as in tr_dispose
+        if (!ended) batch.item = tr_after_turn(batch.item, turn, tr_fault);
+    }
+    if (tr_any(!ended)) return;
+    tr_end(mine, batch.slot, batch.meta.ticket, batch.item);
+    batch.count = 0u;
+}
+
 // What tr_dispose does, where all have run and have ended: their slots have all other words already. Uniform control flow.
 void tr_finish(bool mine, uint slot, uint ticket, TaskWorkItem item) {
     if (mine) {

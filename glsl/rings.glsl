@@ -79,8 +79,7 @@ struct TrBatch {
     uint claimed;      // likewise, with those of the batches that were claimed behind it and lie in tr_claimed
     bool found;        // there was something, even if another worker was faster
     bool wide;         // it is one task, lane 0's, and all lanes run it
-    bool runs;         // its tasks take a turn; else they are only put where they belong
-    bool plain;        // it runs, and may try the shortest way (tr_quick)
+    bool runs;         // its tasks take a turn, or have taken it; else they are only put where they belong
     bool ran;          // they have taken it already
     bool loaded;       // its tasks are in registers: they were in no ring, and have no age
     bool lined;        // it comes from the host's lines
@@ -101,7 +100,6 @@ TrBatch tr_no_batch(uint tick) {
     batch.found = false;
     batch.wide = false;
     batch.runs = false;
-    batch.plain = false;
     batch.ran = false;
     batch.loaded = false;
     batch.lined = false;

@@ -29,31 +29,10 @@ void tr_run(TrBatch batch, bool runs, inout TaskWorkItem item) {
     }
 }
 
-// The shortest way there is, for plain tasks that end in this turn: a task comes back sooner for each instruction that it does not pass. Short ops
-// without loops are in the kernel once more for it; nothing here turns a loop, so a driver that ends loops cuts nothing. True if that was all; else
-// `batch` goes the other way, from where it is.
-bool tr_quick(inout TrBatch batch, bool cut) {
-    if (cut) return false;
-    bool mine = batch.mine;
-    batch.ran = true;
-    bool ended = true;
-    if (mine) {
-        Turn turn = tr_run_quick(batch.item);
-        ended = turn.action == TASK_TURN_COMPLETE && tr_fault == 0u;
-        batch.item.state = ended ? TASK_STATE_DONE : TASK_STATE_RUNNING;
-        tr_push.slots.slot[batch.slot] = batch.item; // what a recovery must know
-        tr_push.metas.meta[batch.slot] = batch.meta; // after its task, as in tr_dispose
-        if (!ended) batch.item = tr_after_turn(batch.item, turn, tr_fault);
-    }
-    if (tr_any(!ended)) return false;
-    tr_end(mine, batch.slot, batch.meta.ticket, batch.item);
-    return true;
-}
-
 // Works on a batch: those tasks that may run take a turn, and all are put where they belong then. There is one way through this for every task, wherever
 // it comes from, since what is not in the instruction cache costs more than a branch. False if the driver cut it: then nothing is committed and the
 // host recovers the tasks.
-bool tr_work(TrBatch batch, bool cut) {
+bool tr_work(TrBatch batch) {
     bool mine = batch.mine;
     uint slot = batch.wide ? tr_uniform(batch.slot) : batch.slot;
     uint position = batch.position;
@@ -110,7 +89,7 @@ bool tr_work(TrBatch batch, bool cut) {
             if (tr_launch.trace_capacity > 0u) began = tr_reserve(TR_CONTROL_CLOCK, running);
             uint pc = item.continuation_pc;
             if (!batch.ran) tr_run(batch, runs, item);
-            if (!tr_loops_turn() || cut) return false;
+            if (!tr_loops_turn() || tr_cuts) return false;
             if (batch.wide) tr_converge(); // what each lane wrote, before lane 0 publishes the task
             if (tr_launch.trace_capacity > 0u) {
                 uint ended = tr_reserve(TR_CONTROL_CLOCK, running);
@@ -200,7 +179,7 @@ void main() {
         if (reason != TR_EXIT_NONE) break;
         if (turn % TR_LOOK_TURNS == TR_LOOK_TURNS - 1u) tr_heard = news.signals - 1u;
         tr_away = (tr_home + turn) & (tr_launch.shards - 1u);
-        bool cut = tr_launch.cut_turn != 0u && turn + 1u >= tr_launch.cut_turn;
+        tr_cuts = tr_launch.cut_turn != 0u && turn + 1u >= tr_launch.cut_turn;
         bool found = false;
         bool ran = false;
         // Until something runs: waiters, lines, rings.
@@ -210,11 +189,9 @@ void main() {
             else if (source == 1u) batch = tr_admit(news);
             else batch = tr_claim();
             found = found || batch.found;
-            if (batch.count == 0u) continue;
             ran = batch.runs;
-            if (batch.plain && tr_quick(batch, cut)) continue;
             for (uint done = 0u; batch.count > 0u && reason == TR_EXIT_NONE; ++batches) {
-                if (!tr_work(batch, cut)) reason = TR_EXIT_CUT;
+                if (!tr_work(batch)) reason = TR_EXIT_CUT;
                 tr_next_claimed(batch, ++done);
             }
         }

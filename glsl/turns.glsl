@@ -25,7 +25,7 @@ uint tr_saturating_add(uint a, uint b) {
 }
 
 bool tr_is_schedulable(uint state) {
-    return state == TASK_STATE_READY || state == TASK_STATE_YIELDED || state == TASK_STATE_REQUEUED;
+    return state < 32u && ((1u << TASK_STATE_READY | 1u << TASK_STATE_YIELDED | 1u << TASK_STATE_REQUEUED) >> (state & 31u) & 1u) != 0u;
 }
 
 // What is wrong with a line of the submission ring, 0 if it can be placed.
@@ -40,6 +40,13 @@ uint tr_cancelling; // whether any task is cancelled, as this turn began
 
 uint tr_open_tenants; // those below are all on, as this turn began: nobody has to wait for their words
 
+// Looks up a task's input and output; false if there is one that is not registered.
+bool tr_open(TaskWorkItem item) {
+    bool input_known = tr_resolve(item.input_handle, tr_input_view);
+    bool output_known = tr_resolve(item.output_handle, tr_output_view);
+    return (input_known || item.input_handle == 0u) && (output_known || item.output_handle == 0u);
+}
+
 // What forbids a claimed task to run, 0 if nothing. Opens its buffers.
 uint tr_run_fault(TaskWorkItem item) {
     tr_tenant = item.tenant_id;
@@ -50,22 +57,24 @@ uint tr_run_fault(TaskWorkItem item) {
     // The bound comes first: an id past the table's end never reads it.
     if (item.tenant_id >= tr_launch.tenants) return TASK_FAULT_BAD_TENANT;
     if (item.tenant_id >= tr_open_tenants && tr_load(tr_push.tenants, item.tenant_id) == 0u) return TASK_FAULT_BAD_TENANT;
-    if ((item.input_handle | item.output_handle) == 0u) return 0u;
-    bool input_known = tr_resolve(item.input_handle, tr_input_view);
-    bool output_known = tr_resolve(item.output_handle, tr_output_view);
-    if (!input_known && item.input_handle != 0u) return TASK_FAULT_BAD_HANDLE;
-    if (!output_known && item.output_handle != 0u) return TASK_FAULT_BAD_HANDLE;
-    return 0u;
+    return tr_open(item) ? 0u : TASK_FAULT_BAD_HANDLE;
 }
 
-// Whether any task may.
-bool tr_may_be_plain() {
-    return tr_cancelling == 0u && tr_launch.trace_capacity == 0u;
-}
+bool tr_cuts; // whether this turn is cut, as a driver would; for tests
 
-// Whether a task that has not been in a ring runs without further ado, in a lane, and by the short text of a quick op. Opens its buffers.
-bool tr_is_plain(TaskWorkItem item) {
-    return tr_is_schedulable(item.state) && item.priority < TASK_PRIORITIES && tr_is_quick(item.op_handle) && tr_run_fault(item) == 0u;
+// Whether each lane's task, which was in no ring, runs without further ado, by the short text of a quick op. Opens its buffers. Uniform control flow.
+bool tr_all_plain(bool mine, TaskWorkItem item) {
+    bool plain = true;
+    if (mine) {
+        tr_tenant = item.tenant_id;
+        tr_fault = 0u;
+        tr_input_view = TrView(0u, uvec2(0u), 0u);
+        tr_output_view = tr_input_view;
+        plain = all(bvec4(tr_is_schedulable(item.state), item.priority < TASK_PRIORITIES, item.tenant_id < min(tr_open_tenants, tr_launch.tenants),
+                          tr_is_quick(item.op_handle)));
+        if ((item.input_handle | item.output_handle) != 0u) plain = tr_open(item) && plain;
+    }
+    return !tr_any(!plain) && tr_cancelling == 0u && tr_launch.trace_capacity == 0u && !tr_cuts;
 }
 
 // The task after its turn. A refused step is a fault, never a lost count.

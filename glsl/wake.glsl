@@ -129,9 +129,7 @@ TrBatch tr_woken(TrNews news, bool found) {
         tr_count_lists(uvec4(0u), mask);
         batch.item = tr_resumed(batch.item);
         batch.meta = SlotMeta(batch.meta.ticket, news.tick, TR_NIL, 0u);
-        bool plain = true;
-        if (mine) plain = tr_is_plain(batch.item);
-        batch.plain = !tr_any(!plain) && tr_may_be_plain();
+        if (tr_all_plain(mine, batch.item)) tr_quick(batch);
     }
     return batch;
 }
