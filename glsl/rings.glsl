@@ -41,6 +41,7 @@ uint tr_reserve_entries(bool pushes, uint priority) {
     for (uint p = 0u; p < TASK_PRIORITIES; ++p) {
         uvec4 mask = subgroupBallot(pushes && priority == p);
         if (subgroupBallotBitCount(mask) == 0u) continue;
+        if (p == TASK_PRIORITY_CRITICAL) tr_count(TR_CONTROL_CRITICAL_PUSHED, mask);
         uint reserved = tr_reserve(tr_control_tail(tr_ring(tr_home, p)), mask);
         if (pushes && priority == p) position = reserved;
     }

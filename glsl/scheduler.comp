@@ -164,6 +164,7 @@ void main() {
     uint batches = 0u; // run in the turn before, which began at `before`
     uint before = now;
     tr_quick_batches = false;
+    tr_passes = 0u;
     tr_sharers = uint(findMSB(max(tr_launch.workers / tr_launch.shards, 1u)));
     for (; reason == TR_EXIT_NONE; ++turn) {
         now = tr_now(turn);
@@ -187,7 +188,7 @@ void main() {
             TrBatch batch;
             if (source == 0u) batch = tr_wake(news);
             else if (source == 1u) batch = tr_admit(news);
-            else batch = tr_claim();
+            else batch = tr_claim(news.tick);
             found = found || batch.found;
             ran = batch.runs;
             for (uint done = 0u; batch.count > 0u && reason == TR_EXIT_NONE; ++batches) {

@@ -1,6 +1,7 @@
 // Which ring a worker takes its next batch from, and the taking.
 
 bool tr_quick_batches; // whether the last batches of this worker were quick, and others are in the way of its claims
+uint tr_passes;        // turns in a row in which it left something to look for a Critical task
 uint tr_sharers;       // log2 of how many workers share a shard's rings
 
 // How urgent the entry at a ring's head is, less is more: a step of priority weighs as much as `aging_ticks` of age, so that an entry is
@@ -30,34 +31,68 @@ void tr_next_claimed(inout TrBatch claim, uint batches) {
     if (claim.mine || claim.wide) claim.slot = tr_claimed[first + (claim.wide ? 0u : gl_SubgroupInvocationID)] & TR_INDEX_MASK;
 }
 
-// Attempts to take a batch from the most urgent ring of two shards, or several where there are more than enough. Uniform control flow.
-TrBatch tr_claim() {
-    uint tick = tr_tick();
-    TrBatch claim = tr_no_batch(tick);
+// A shard with something in its Critical ring, the next one after this worker's if there are several; its own if there is none. Uniform control flow.
+uint tr_critical_shard() {
+    for (uint base = 1u; base < tr_launch.shards; base += gl_SubgroupSize) {
+        uint shard = (tr_home + base + gl_SubgroupInvocationID) & (tr_launch.shards - 1u);
+        uint ring = tr_ring(shard, TASK_PRIORITY_CRITICAL);
+        bool ready = base + gl_SubgroupInvocationID < tr_launch.shards;
+        if (ready) ready = tr_load(tr_push.control, tr_control_head(ring)) != tr_load(tr_push.control, tr_control_tail(ring));
+        uvec4 lanes = subgroupBallot(ready);
+        if (lanes != uvec4(0u)) return (tr_home + base + subgroupBallotFindLSB(lanes)) & (tr_launch.shards - 1u);
+    }
+    return tr_home;
+}
 
+// Each lane: the most urgent ring that it has looked at.
+struct TrLook {
+    uint key;   // its urgency, and below that which of the rings of both shards it is; ~0 for none
+    uint head;
+    uint depth; // how much is behind the head, written or not
+};
+
+// Looks at the rings of the worker's two shards. Gives the least key. Uniform control flow.
+uint tr_look_round(uint tick, out TrLook look) {
     // Lanes 0 to 3 stride over the rings of both shards (every device has four lanes; broadcasts want constant lanes).
     uint rings = tr_home == tr_away ? TASK_PRIORITIES : 2u * TASK_PRIORITIES;
-    uint mine = ~0u;
-    uint mine_head = 0u;
-    uint mine_depth = 0u;
+    look = TrLook(~0u, 0u, 0u);
     for (uint i = gl_SubgroupInvocationID; i < rings && gl_SubgroupInvocationID < 4u; i += 4u) {
         uint shard = i < TASK_PRIORITIES ? tr_home : tr_away;
         uint priority = i < TASK_PRIORITIES ? i : i - TASK_PRIORITIES;
-        uint at = tr_load(tr_push.control, tr_control_head(tr_ring(shard, priority)));
+        uint head = tr_load(tr_push.control, tr_control_head(tr_ring(shard, priority)));
         uint tail = tr_load(tr_push.control, tr_control_tail(tr_ring(shard, priority)));
-        uint urgency = tr_urgency(shard, priority, at, tick);
+        uint urgency = tr_urgency(shard, priority, head, tick);
         uint key = urgency == ~0u ? ~0u : urgency << 4u | i;
-        if (key < mine) {
-            mine = key;
-            mine_head = at;
-            mine_depth = tail - at;
-        }
+        if (key < look.key) look = TrLook(key, head, tail - head);
     }
-    uint best = min(min(subgroupBroadcast(mine, 0u), subgroupBroadcast(mine, 1u)),
-                    min(subgroupBroadcast(mine, 2u), subgroupBroadcast(mine, 3u)));
+    return min(min(subgroupBroadcast(look.key, 0u), subgroupBroadcast(look.key, 1u)),
+               min(subgroupBroadcast(look.key, 2u), subgroupBroadcast(look.key, 3u)));
+}
+
+// Attempts to take a batch from the most urgent ring of two shards, or several where there are more than enough. Uniform control flow.
+TrBatch tr_claim(uint tick) {
+    TrBatch claim = tr_no_batch(tick);
+    TrLook look;
+    // Loaded behind `tick`: what was pushed before it moved on is seen.
+    uint critical = tr_load(tr_push.control, TR_CONTROL_CRITICAL_PUSHED) - tr_load(tr_push.control, TR_CONTROL_CRITICAL_TAKEN);
+    bool waits = tr_uniform(critical) != 0u && tr_passes < TR_CLAIM_PASSES;
+    uint best = ~0u;
+    // Rather than something less urgent than a Critical task that is ready somewhere, the worker takes that; and if it is not written yet, it looks again
+    // next turn, a few times.
+    for (uint round = 0u; round < 2u; ++round) {
+        best = tr_look_round(tick, look);
+        if (!waits || best >> 4u <= TR_AGE_LIMIT) break;
+        claim.found = true;
+        if (round > 0u) {
+            ++tr_passes;
+            return claim;
+        }
+        tr_away = tr_critical_shard();
+    }
     if (best == ~0u) return claim;
-    uvec4 heads = uvec4(subgroupBroadcast(mine_head, 0u), subgroupBroadcast(mine_head, 1u),
-                        subgroupBroadcast(mine_head, 2u), subgroupBroadcast(mine_head, 3u));
+    tr_passes = 0u;
+    uvec4 heads = uvec4(subgroupBroadcast(look.head, 0u), subgroupBroadcast(look.head, 1u),
+                        subgroupBroadcast(look.head, 2u), subgroupBroadcast(look.head, 3u));
     uint chosen = best & 15u;
     uint head = heads[chosen & 3u];
     // A head gives out what one worker takes at once in the time from reading it to swapping it. So where there is much, and batches are quick, a worker
@@ -65,8 +100,8 @@ TrBatch tr_claim() {
     uint most = min(tr_launch.batch, gl_SubgroupSize);
     uint share = 0u;
     if (tr_quick_batches) {
-        uvec4 depths = uvec4(subgroupBroadcast(mine_depth, 0u), subgroupBroadcast(mine_depth, 1u),
-                             subgroupBroadcast(mine_depth, 2u), subgroupBroadcast(mine_depth, 3u));
+        uvec4 depths = uvec4(subgroupBroadcast(look.depth, 0u), subgroupBroadcast(look.depth, 1u),
+                             subgroupBroadcast(look.depth, 2u), subgroupBroadcast(look.depth, 3u));
         share = depths[chosen & 3u] >> tr_sharers;
     }
     claim.priority = chosen < TASK_PRIORITIES ? chosen : chosen - TASK_PRIORITIES;
@@ -108,7 +143,10 @@ TrBatch tr_claim() {
         uint found = head;
         if (tr_first()) {
             found = tr_compare_exchange(tr_push.control, tr_control_head(ring), head, head + count);
-            if (found == head) tr_add(tr_push.control, TR_CONTROL_TICK, count);
+            if (found == head) {
+                tr_add(tr_push.control, TR_CONTROL_TICK, count);
+                if (claim.priority == TASK_PRIORITY_CRITICAL) tr_add(tr_push.control, TR_CONTROL_CRITICAL_TAKEN, count);
+            }
         }
         found = tr_uniform(found);
         won = found == head;
