@@ -94,8 +94,8 @@ bool tr_dispose(bool mine, uint slot, SlotMeta meta, TaskWorkItem item, uint tar
     if (tr_any(stays || paused)) {
         tr_count(TR_CONTROL_PAUSES, subgroupBallot(paused && target_from != TR_TARGET_KEPT && !undecided));
         tr_count(TR_CONTROL_RESUMES, subgroupBallot(paused && item.state != TASK_STATE_PAUSED));
-        tick = tr_tick();
         position = tr_reserve_entries(queues, item.priority);
+        tick = tr_tick(); // behind it: whoever looks at a later tick knows of a Critical task
     }
     uvec4 ending = subgroupBallot(ends);
     bool any_ends = subgroupBallotBitCount(ending) > 0u;

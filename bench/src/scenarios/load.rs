@@ -144,7 +144,7 @@ pub(super) fn calibrate(
 }
 
 /// How long a device is kept busy for its clocks to be up: an idle H100's fall within a tenth of a second to a sixth of what they are under load.
-const RISES: Duration = Duration::from_millis(250);
+const RISES: Duration = Duration::from_millis(150);
 
 /// Keeps the device busy while the host does what is not timed, and the device would be idle meanwhile.
 pub(super) struct Warmer(Option<Runtime>);

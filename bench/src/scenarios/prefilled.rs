@@ -64,22 +64,22 @@ fn measure(run: &mut Run<'_>) -> Result<(), Error> {
             run.skip(Variant::ours(format!("taskring, {count} tasks at once")), reason);
             continue;
         }
-        for (width, what) in [(Width::Lane, "lane"), (Width::Subgroup, "subgroup")] {
-            let name = if fills == 1 {
-                format!("{count} {what} tasks")
-            } else {
-                format!("{fills} times {count} {what} tasks")
-            };
-            shape(run, &program(width)?, count, fills, &format!("taskring, {name}"))?;
-        }
+        shape(run, Width::Lane, count, fills)?;
+        shape(run, Width::Subgroup, count, fills)?;
     }
     Ok(())
 }
 
 /// Measures so many tasks, so many times, on several grids.
-fn shape(run: &mut Run<'_>, program: &Program, count: u32, fills: u32, name: &str) -> Result<(), Error> {
+fn shape(run: &mut Run<'_>, width: Width, count: u32, fills: u32) -> Result<(), Error> {
+    let program = program(width)?;
+    let wide = width == Width::Subgroup;
+    let what = if wide { "subgroup" } else { "lane" };
+    let times = if fills == 1 { String::new() } else { format!("{fills} times ") };
+    let name = format!("taskring, {times}{count} {what} tasks");
     let grids: &[Option<u32>] = match run.is_cpu() {
         true => &[None],
+        false if wide => run.size().pick(&[Some(1_024)], &[Some(2_048)], &[None, Some(1_024), Some(2_048)]),
         false => run.size().pick(&[None, Some(1_024)], &[None, Some(2_048)], &[None, Some(1_024), Some(2_048)]),
     };
     for &workers in grids {
@@ -98,7 +98,7 @@ fn shape(run: &mut Run<'_>, program: &Program, count: u32, fills: u32, name: &st
         };
         let grid = workers.map_or("the default grid".into(), |workers| format!("{workers} workers"));
         let grid = shards.map_or(grid.clone(), |shards| format!("{grid}, {shards} shards"));
-        let runtime = run.runtime_of(program, options)?;
+        let runtime = run.runtime_of(&program, options)?;
         let gate = Gate::new(run, &runtime)?;
         let mut tally = Tally::default();
         let rate = |took: Duration| f64::from(count) * f64::from(fills) / took.as_secs_f64();
@@ -106,7 +106,7 @@ fn shape(run: &mut Run<'_>, program: &Program, count: u32, fills: u32, name: &st
             (0..fills).map(|_| gate.rings(count, &mut tally)).sum::<Result<Duration, Error>>().map(rate)
         })?;
         // How fast lines are taken in does not depend on the shards.
-        if workers.is_none() {
+        if workers.is_none() && !wide {
             run.repeat(Variant::ours(format!("{name}, in the host's lines, {grid}")), || {
                 (0..fills).map(|_| gate.lines(count, &mut tally)).sum::<Result<Duration, Error>>().map(rate)
             })?;
