@@ -135,22 +135,41 @@ impl Run<'_> {
         variant: Variant,
         mut repetition: impl FnMut() -> Result<f64, Error>,
     ) -> Result<(), Error> {
+        self.repeat_in_turn(vec![variant], |_| repetition())
+    }
+
+    /// As [`Run::repeat`], of several variants: each repetition is done for all of them before the next one, so that what changes with time, such as clocks, changes
+    /// for all. `repetition` is given which of them it is for.
+    ///
+    /// # Errors
+    /// As [`Run::latency`].
+    pub fn repeat_in_turn(
+        &mut self,
+        variants: Vec<Variant>,
+        mut repetition: impl FnMut(usize) -> Result<f64, Error>,
+    ) -> Result<(), Error> {
         self.go_on()?;
-        let (began, mut numbers) = (Instant::now(), Vec::new());
+        let (began, mut numbers) = (Instant::now(), vec![Vec::new(); variants.len()]);
         loop {
-            repetition()?;
+            for index in 0..variants.len() {
+                repetition(index)?;
+            }
             if began.elapsed() >= self.warm_up() || self.stop.load(Relaxed) {
                 break;
             }
         }
-        for _ in 0..self.size.repetitions() {
-            if self.stop.load(Relaxed) {
-                break;
+        'all: for _ in 0..self.size.repetitions() {
+            for (index, numbers) in numbers.iter_mut().enumerate() {
+                if self.stop.load(Relaxed) {
+                    break 'all;
+                }
+                numbers.push(repetition(index)?);
             }
-            numbers.push(repetition()?);
         }
-        if let Some(spread) = Spread::of(&numbers) {
-            self.note(variant, Samples::Repeated(spread));
+        for (variant, numbers) in variants.into_iter().zip(numbers) {
+            if let Some(spread) = Spread::of(&numbers) {
+                self.note(variant, Samples::Repeated(spread));
+            }
         }
         self.go_on()
     }

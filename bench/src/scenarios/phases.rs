@@ -52,21 +52,25 @@ fn measure(run: &mut Run<'_>) -> Result<(), Error> {
         let (workers, slice_time, linger) = (Some(*workers), Some(Duration::from_millis(100)), Some(LINGER));
         RuntimeOptions { workers, slice_time, linger, ..Default::default() }
     });
-    for options in settings.chain([RuntimeOptions::default()]) {
-        let named = |phase: &str| match options.workers {
+    let settings: Vec<RuntimeOptions> = settings.chain([RuntimeOptions::default()]).collect();
+    let named = |phase: &str| -> Vec<Variant> {
+        let name = |options: &RuntimeOptions| match options.workers {
             Some(workers) => Variant::alternative(format!("{phase}, {workers} workers")),
             None => Variant::ours(format!("{phase}, the policy")),
         };
-        let (bursts, long, waiting, whole) =
-            (named("bursts"), named("long tasks"), named("waiting"), named("all three"));
-        let capacity = (load.burst.max(load.waiting) * 2).next_power_of_two();
-        let mut player = Player::new(run, &program, load, RuntimeOptions { capacity, ..options })?;
-        run.repeat(bursts, || micros(player.bursts()))?;
-        run.repeat(long, || micros(player.long()))?;
-        run.repeat(waiting, || micros(player.waiting()))?;
-        run.repeat(whole, || micros(Ok(player.bursts()? + player.long()? + player.waiting()?)))?;
-    }
-    Ok(())
+        settings.iter().map(name).collect()
+    };
+    let capacity = (load.burst.max(load.waiting) * 2).next_power_of_two();
+    let player =
+        |options: &RuntimeOptions| Player::new(run, &program, load, RuntimeOptions { capacity, ..options.clone() });
+    let mut players = settings.iter().map(player).collect::<Result<Vec<_>, Error>>()?;
+    run.repeat_in_turn(named("bursts"), |which| micros(players[which].bursts()))?;
+    run.repeat_in_turn(named("long tasks"), |which| micros(players[which].long()))?;
+    run.repeat_in_turn(named("waiting"), |which| micros(players[which].waiting()))?;
+    run.repeat_in_turn(named("all three"), |which| {
+        let player = &mut players[which];
+        micros(Ok(player.bursts()? + player.long()? + player.waiting()?))
+    })
 }
 
 /// What the policy chooses at most, too.
