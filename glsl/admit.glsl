@@ -32,9 +32,10 @@ TrBatch tr_admit(TrNews news) {
     TaskWorkItem item;
     SlotMeta meta = SlotMeta(0u, 0u, TR_NIL, 0u);
     if (mine) tr_read_line(position, item, meta);
-    bool won = false;
-    if (tr_first()) won = tr_compare_exchange(tr_push.control, TR_CONTROL_ADMITTED, head, head + count) == head;
-    if (!tr_uniform(won)) return batch;
+    uint found = ~head;
+    if (tr_first()) found = tr_compare_exchange(tr_push.control, TR_CONTROL_ADMITTED, head, head + count);
+    bool plain = straight && tr_all_plain(mine, item); // while the swap is on its way
+    if (tr_uniform(found) != head) return batch;
 
     batch.count = min(count, most);
     batch.loaded = true;
@@ -46,7 +47,7 @@ TrBatch tr_admit(TrNews news) {
     batch.meta = meta;
     batch.item = item;
     if (!straight) return batch;
-    if (tr_all_plain(mine, item)) {
+    if (plain) {
         batch.runs = true;
         tr_quick(batch);
         return batch;

@@ -36,12 +36,19 @@ void tr_quick(inout TrBatch batch) {
     batch.ran = true;
     bool ended = true;
     if (mine) {
+        // What a recovery must know. Nothing comes between this and the turn, and the fence at the end need not wait for it.
+        batch.item.state = TASK_STATE_DONE;
+        tr_push.slots.slot[batch.slot] = batch.item;
+        tr_push.metas.meta[batch.slot] = batch.meta; // after its task, as in tr_dispose
+        batch.item.state = TASK_STATE_RUNNING;
         Turn turn = tr_run_quick(batch.item);
         ended = turn.action == TASK_TURN_COMPLETE && tr_fault == 0u;
-        batch.item.state = ended ? TASK_STATE_DONE : TASK_STATE_RUNNING;
-        tr_push.slots.slot[batch.slot] = batch.item; // what a recovery must know
-        tr_push.metas.meta[batch.slot] = batch.meta; // after its task, as in tr_dispose
-        if (!ended) batch.item = tr_after_turn(batch.item, turn, tr_fault);
+        if (ended) {
+            batch.item.state = TASK_STATE_DONE;
+        } else {
+            tr_push.slots.slot[batch.slot].state = TASK_STATE_RUNNING;
+            batch.item = tr_after_turn(batch.item, turn, tr_fault);
+        }
     }
     if (tr_any(!ended)) return;
     tr_end(mine, batch.slot, batch.meta.ticket, batch.item);

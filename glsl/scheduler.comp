@@ -176,7 +176,7 @@ void main() {
         bool rung = false; // for lines, and nothing else
         if (dozes) rung = tr_doze(news);
         else news = tr_listen();
-        reason = tr_called_off(news, turn, now - began);
+        if (!rung) reason = tr_called_off(news, turn, now - began); // else the turn before was not, and the next one looks
         if (reason != TR_EXIT_NONE) break;
         if (turn % TR_LOOK_TURNS == TR_LOOK_TURNS - 1u) tr_heard = news.signals - 1u;
         tr_away = (tr_home + turn) & (tr_launch.shards - 1u);
