@@ -109,6 +109,7 @@ TrBatch tr_claim(uint tick) {
 
     claim.found = true;
     uint entry = 0u;
+    uint claimed_at = 0u;
     uint count = 0u;
     bool held = false;
     bool won = false;
@@ -144,7 +145,7 @@ TrBatch tr_claim(uint tick) {
         if (tr_first()) {
             found = tr_compare_exchange(tr_push.control, tr_control_head(ring), head, head + count);
             if (found == head) {
-                tr_add(tr_push.control, TR_CONTROL_TICK, count);
+                claimed_at = tr_add(tr_push.control, TR_CONTROL_TICK, count);
                 if (claim.priority == TASK_PRIORITY_CRITICAL) tr_add(tr_push.control, TR_CONTROL_CRITICAL_TAKEN, count);
             }
         }
@@ -156,6 +157,7 @@ TrBatch tr_claim(uint tick) {
     tr_acquire();
     if (claim.wide) tr_converge(); // the other lanes read the task on lane 0's word
     claim.claimed = count;
+    claim.tick = tr_uniform(claimed_at);
     claim.runs = true;
     if (held) {
         tr_meet();
