@@ -4,7 +4,7 @@
 
 mod common;
 
-use std::collections::VecDeque;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use common::{LONG, device};
@@ -107,7 +107,8 @@ fn agree(
         timelines: 2,
         ops: vec![false, true],
     });
-    let mut free: VecDeque<u32> = (0..1 << CAPACITY_LOG2).collect();
+    // Batches get the next free slots, round and round.
+    let (mut free, mut next): (BTreeSet<u32>, _) = ((0..1 << CAPACITY_LOG2).collect(), 0);
     let mut epochs = [0u64; 2];
     let mut closed = false;
     let mut in_flight: Vec<(SubmissionId, u32)> = Vec::new();
@@ -121,7 +122,9 @@ fn agree(
                 let accepted = runtime.submit_batch_unchecked(&tasks).unwrap();
                 prop_assert_eq!(accepted.count(), free.len().min(tasks.len()), "both have the same room");
                 for (item, id) in tasks.iter().zip(accepted.ids()) {
-                    let slot = free.pop_front().unwrap();
+                    let slot = *free.range(next..).next().or_else(|| free.first()).unwrap();
+                    free.remove(&slot);
+                    next = slot + 1;
                     in_flight.push((id, slot));
                     model.publish(slot, *item);
                 }
@@ -152,7 +155,7 @@ fn agree(
                 runtime.completions(&mut ended, usize::MAX, Duration::ZERO).unwrap();
                 let exit = model.run_slice(turn_budget, 1, &mut script::turn, &|_, handle| handle == 0);
                 for completion in model.completions() {
-                    free.push_back(completion.ticket);
+                    free.insert(completion.ticket);
                     in_flight.retain(|(_, slot)| *slot != completion.ticket);
                     told_model.push(told_by_model(&completion.item));
                 }

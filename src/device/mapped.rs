@@ -92,6 +92,7 @@ impl Mapped {
     ///
     /// # Errors
     /// As [`Mapped::load`]; the length must be a multiple of 4 too.
+    #[inline]
     pub fn read(&self, offset: u64, target: &mut [u8]) -> Result<(), BackendError> {
         let first = self.range(offset, target.len() as u64)?;
         for (index, bytes) in target.as_chunks_mut().0.iter_mut().enumerate() {
@@ -131,26 +132,11 @@ impl Mapped {
         Ok(())
     }
 
-    /// A hint that the line at this offset will be read soon. Nothing happens past the end, or where there is no such hint.
-    pub(crate) fn prefetch(&self, offset: u64) {
-        if offset >= self.bytes {
-            return;
-        }
-        // SAFETY: the offset is inside the mapping, and a mapped offset fits `usize`.
-        let line = unsafe { self.base.cast::<i8>().add(offset as usize) };
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: a prefetch accesses nothing, and every x86-64 processor has it.
-        unsafe {
-            std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(line.as_ptr())
-        };
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = line;
-    }
-
     /// Reads a value of plain data.
     ///
     /// # Errors
     /// As [`Mapped::read`].
+    #[inline]
     pub fn read_pod<T: Pod>(&self, offset: u64) -> Result<T, BackendError> {
         let mut value = T::zeroed();
         self.read(offset, bytemuck::bytes_of_mut(&mut value))?;
@@ -169,6 +155,7 @@ impl Mapped {
     ///
     /// # Safety
     /// The index is below `bytes / 4`.
+    #[inline]
     unsafe fn word(&self, index: usize) -> &AtomicU32 {
         // SAFETY: the caller keeps the index inside the mapping.
         let word = unsafe { self.base.add(index) };
@@ -177,6 +164,7 @@ impl Mapped {
     }
 
     /// The first word of a range that was checked.
+    #[inline]
     fn range(&self, offset: u64, bytes: u64) -> Result<usize, BackendError> {
         let inside = offset.checked_add(bytes).is_some_and(|end| end <= self.bytes);
         if inside && offset.is_multiple_of(WORD) && bytes.is_multiple_of(WORD) {

@@ -8,7 +8,7 @@ use super::journal::Delivery;
 use super::keeper::{Alarm, NIGHT, Sleep};
 use super::memory::Memory;
 use super::options::RuntimeOptions;
-use super::record;
+use super::record::Ring;
 use super::slices::{self, SPIN};
 use super::state::State;
 use super::tables::Tables;
@@ -265,10 +265,10 @@ impl Inner {
 
     /// Polls for the next completion record, a little while.
     fn record_comes(&self, next: u32) -> Result<bool, BackendError> {
-        let memory = self.memory()?;
+        let ring = Ring::of(self.memory()?)?;
         for _ in 0..LOOKS {
             // Who sees it looks again under the lock.
-            if record::comes(memory, next)? {
+            if ring.comes(next)? {
                 return Ok(true);
             }
             std::hint::spin_loop();

@@ -1,10 +1,11 @@
 //! Every submitted task until its completion is consumed: which slot it has, and what was submitted, in case the device can't say.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use super::groups::{Announcement, Groups};
 use super::mailbox::LineTicket;
 use super::record::End;
+use super::slots::FreeSlots;
 use super::task::{Completion, Outcome, SubmissionId};
 use super::wakers::Wakers;
 use crate::abi::{self, TaskWorkItem};
@@ -39,8 +40,20 @@ struct Entry {
     generation: u8,
     status: Status,
     delivery: Delivery,
-    /// Whose end is announced with its own, 0 for none.
-    group: u32,
+    /// Whether it is in `members`.
+    announced: bool,
+}
+
+impl Entry {
+    /// Whether it is that of this task, which has not ended.
+    fn is_in_flight(&self, ticket: u32) -> bool {
+        u32::from(self.generation) == ticket >> abi::TR_TICKET_GENERATION_SHIFT && self.status == Status::InFlight
+    }
+}
+
+/// A slot and the generation of the task in it.
+fn ticket(index: u32, generation: u8) -> u32 {
+    index | u32::from(generation) << abi::TR_TICKET_GENERATION_SHIFT
 }
 
 /// The host's memory of its tasks. An entry's index is the task's slot on the device, so a slot is free exactly when its entry is.
@@ -50,34 +63,36 @@ pub(super) struct Journal {
     /// Each task as it was submitted, or as a recovery found it.
     items: Vec<TaskWorkItem>,
     kept: Vec<Option<Completion>>,
-    /// A task with a handle gets the one that became free last, which caches may still have; a batch gets the first ones, which lie side by side.
-    free: VecDeque<u32>,
+    free: FreeSlots,
     queue: VecDeque<(u32, Completion)>, // in the order in which they ended
     next_seq: u64,
     in_flight: u32,
+    /// The groups whose ends are announced of the tasks in these slots.
+    members: HashMap<u32, u32>,
     pub(super) groups: Groups,
     pub(super) wakers: Wakers,
 }
 
 impl Journal {
     pub(super) fn new(capacity: u32) -> Self {
-        let empty =
-            Entry { seq: 0, task_id: 0, generation: 0, status: Status::Free, delivery: Delivery::Nobody, group: 0 };
+        let (status, delivery) = (Status::Free, Delivery::Nobody);
+        let empty = Entry { seq: 0, task_id: 0, generation: 0, status, delivery, announced: false };
         Self {
             entries: vec![empty; capacity as usize],
             items: vec![TaskWorkItem::default(); capacity as usize],
             kept: vec![None; capacity as usize],
-            free: (0..capacity).collect(),
+            free: FreeSlots::new(capacity),
             queue: VecDeque::new(),
             next_seq: 0,
             in_flight: 0,
+            members: HashMap::new(),
             groups: Groups::default(),
             wakers: Wakers::default(),
         }
     }
 
     pub(super) fn room(&self) -> usize {
-        self.free.len()
+        self.free.count()
     }
 
     pub(super) fn in_flight(&self) -> u32 {
@@ -88,90 +103,88 @@ impl Journal {
         SubmissionId(self.next_seq)
     }
 
-    fn ticket(index: u32, entry: &Entry) -> u32 {
-        index | u32::from(entry.generation) << abi::TR_TICKET_GENERATION_SHIFT
-    }
-
-    /// Takes tasks in, for which there is room; appends their tickets.
+    /// Takes tasks in, for which there is room, a run of slots at a time; appends their tickets.
     pub(super) fn admit(&mut self, items: &[TaskWorkItem], delivery: Delivery, tickets: &mut Vec<LineTicket>) {
-        if delivery == Delivery::Handle {
-            self.free.rotate_right(items.len());
+        let mut left = items;
+        while !left.is_empty() && self.room() > 0 {
+            let slots = match delivery {
+                Delivery::Handle => self.free.take_last(),
+                _ => self.free.take(left.len()),
+            };
+            let (run, rest) = left.split_at(slots.len());
+            let place = slots.start as usize..slots.end as usize;
+            self.items[place.clone()].copy_from_slice(run);
+            let entries = self.entries[place].iter_mut().zip(run).zip(slots.zip(self.next_seq..));
+            tickets.extend(entries.map(|((entry, item), (index, seq))| {
+                let generation = entry.generation.wrapping_add(1);
+                let (task_id, status) = (item.task_id, Status::InFlight);
+                *entry = Entry { seq, task_id, generation, status, delivery, announced: false };
+                LineTicket { ticket: ticket(index, generation), target_hi: 0 }
+            }));
+            self.next_seq += run.len() as u64;
+            self.in_flight += run.len() as u32;
+            left = rest;
         }
-        let indices = self.free.drain(..items.len());
-        let (entries, kept, first) = (&mut self.entries, &mut self.items, self.next_seq);
-        let take = |(index, (item, seq)): (u32, (&TaskWorkItem, u64))| {
-            let entry = &mut entries[index as usize];
-            (entry.status, entry.delivery, entry.seq, entry.task_id) = (Status::InFlight, delivery, seq, item.task_id);
-            entry.generation = entry.generation.wrapping_add(1);
-            kept[index as usize] = *item;
-            LineTicket { ticket: Self::ticket(index, entry), target_hi: 0 }
-        };
-        tickets.extend(indices.zip(items.iter().zip(first..)).map(take));
-        self.next_seq += items.len() as u64;
-        self.in_flight += items.len() as u32;
     }
 
     /// Whether this task, which was given out once, has ended. After so many others in its slot that generations wrapped, a task that ended may
     /// be taken for one that did not.
     pub(super) fn has_ended(&self, ticket: u32) -> bool {
-        let index = ticket & abi::TR_INDEX_MASK;
-        let entry = &self.entries[index as usize];
-        Self::ticket(index, entry) != ticket || entry.status != Status::InFlight
+        !self.entries[(ticket & abi::TR_INDEX_MASK) as usize].is_in_flight(ticket)
     }
 
-    /// The device's record that a task ended: whose it was, and its end.
-    fn of_record(&self, end: &End) -> Result<(u32, Completion), BackendError> {
-        let index = end.ticket & abi::TR_INDEX_MASK;
-        let stray = |what: &str| BackendError::Protocol { what: format!("{what} ended: ticket {:#010x}", end.ticket) };
-        let entry = self.entries.get(index as usize).ok_or_else(|| stray("a task that never was"))?;
-        if Self::ticket(index, entry) != end.ticket || entry.status != Status::InFlight {
-            return Err(stray("a task that is not in flight"));
+    /// The device's records that tasks ended, in their order. What is for whoever takes completions in bulk goes to `into`, if somebody does at this
+    /// moment. How many records there were before one of a task that is not in flight: one that came twice, or was overwritten.
+    pub(super) fn end_by_records(&mut self, ends: &[End], mut into: Option<&mut Vec<Completion>>) -> usize {
+        let mut count = 0;
+        for end in ends {
+            let index = end.ticket & abi::TR_INDEX_MASK;
+            let Some(entry) = self.entries.get_mut(index as usize) else { break };
+            if !entry.is_in_flight(end.ticket) {
+                break;
+            }
+            count += 1;
+            let (id, task_id, announced) = (SubmissionId(entry.seq), entry.task_id, entry.announced);
+            // Made in both places: one that is made before it is known for whom goes through memory, in pieces that are no sooner read than written.
+            if let (Some(into), Delivery::Bulk) = (&mut into, entry.delivery) {
+                entry.status = Status::Free;
+                into.push(Completion::of_record(id, task_id, end));
+            } else {
+                self.deliver(index, Completion::of_record(id, task_id, end));
+            }
+            if announced {
+                self.leave_group(index);
+            }
         }
-        Ok((index, Completion::of_record(SubmissionId(entry.seq), entry.task_id, end)))
-    }
-
-    /// The device's record that a task ended.
-    ///
-    /// # Errors
-    /// [`BackendError::Protocol`] if no such task is in flight: a record twice, or an overwritten one.
-    pub(super) fn end_by_record(&mut self, end: &End) -> Result<Outcome, BackendError> {
-        let (index, completion) = self.of_record(end)?;
-        self.end(index, completion);
-        Ok(completion.outcome)
-    }
-
-    /// As [`Journal::end_by_record`], for somebody who takes completions in bulk at this moment. What is not for them goes its own way.
-    pub(super) fn end_into(&mut self, end: &End, into: &mut Vec<Completion>) -> Result<Outcome, BackendError> {
-        let (index, completion) = self.of_record(end)?;
-        if self.entries[index as usize].delivery == Delivery::Bulk {
-            self.leave(index);
-            self.release(index);
-            into.push(completion);
-        } else {
-            self.end(index, completion);
-        }
-        Ok(completion.outcome)
+        self.in_flight -= count as u32;
+        let slots = ends[..count].iter().map(|end| end.ticket & abi::TR_INDEX_MASK);
+        self.free.release(slots.filter(|slot| self.entries[*slot as usize].status == Status::Free));
+        count
     }
 
     /// The host's word that a task ended: `item` is Done or Faulted.
-    pub(super) fn end_by_item(&mut self, ticket: u32, item: &TaskWorkItem) -> Outcome {
+    pub(super) fn end_by_item(&mut self, ticket: u32, item: &TaskWorkItem) {
         let index = ticket & abi::TR_INDEX_MASK;
-        let completion = Completion::of_item(SubmissionId(self.entries[index as usize].seq), item);
-        self.end(index, completion);
-        completion.outcome
+        let Entry { seq, announced, .. } = self.entries[index as usize];
+        if announced {
+            self.leave_group(index);
+        }
+        self.in_flight -= 1;
+        self.deliver(index, Completion::of_item(SubmissionId(seq), item));
+        if self.entries[index as usize].status == Status::Free {
+            self.free.release([index]);
+        }
     }
 
-    /// A task is in flight no more.
-    fn leave(&mut self, index: u32) {
-        self.in_flight -= 1;
-        let group = std::mem::take(&mut self.entries[index as usize].group);
-        if group != 0 {
+    #[cold]
+    fn leave_group(&mut self, index: u32) {
+        if let Some(group) = self.members.remove(&index) {
             self.groups.ended(group);
         }
     }
 
-    fn end(&mut self, index: u32, completion: Completion) {
-        self.leave(index);
+    /// Puts a completion where it is looked for, and says what its entry is now. If that is free, the slot is to be released.
+    fn deliver(&mut self, index: u32, completion: Completion) {
         let entry = &mut self.entries[index as usize];
         match entry.delivery {
             Delivery::Handle => {
@@ -184,20 +197,16 @@ impl Journal {
                 self.queue.push_back((index, completion));
                 self.wakers.queued();
             }
-            Delivery::Nobody => self.release(index),
+            Delivery::Nobody => entry.status = Status::Free,
         }
-    }
-
-    fn release(&mut self, index: u32) {
-        self.entries[index as usize].status = Status::Free;
-        self.free.push_back(index);
     }
 
     /// The completion of a task with a handle, once: its slot is free afterwards.
     pub(super) fn take(&mut self, ticket: u32) -> Option<Completion> {
         let index = ticket & abi::TR_INDEX_MASK;
         let completion = self.kept[index as usize].take()?;
-        self.release(index);
+        self.entries[index as usize].status = Status::Free;
+        self.free.release([index]);
         Some(completion)
     }
 
@@ -222,11 +231,12 @@ impl Journal {
     /// Up to `limit` completions for bulk delivery, in the order in which the tasks ended.
     pub(super) fn take_bulk(&mut self, limit: usize, into: &mut Vec<Completion>) -> usize {
         let count = self.queue.len().min(limit);
-        for (index, completion) in self.queue.drain(..count) {
+        let entries = &mut self.entries;
+        self.free.release(self.queue.drain(..count).map(|(index, completion)| {
+            entries[index as usize].status = Status::Free;
             into.push(completion);
-            self.entries[index as usize].status = Status::Free;
-            self.free.push_back(index);
-        }
+            index
+        }));
         count
     }
 
@@ -239,7 +249,7 @@ impl Journal {
 
     /// Tickets of those of these tasks that are in flight; the ids are sorted.
     pub(super) fn tickets_of(&self, ids: &[SubmissionId]) -> Vec<u32> {
-        let ticket = |index: u32| Self::ticket(index, &self.entries[index as usize]);
+        let ticket = |index: u32| ticket(index, self.entries[index as usize].generation);
         self.in_flight_of(ids).into_iter().map(ticket).collect()
     }
 
@@ -249,14 +259,15 @@ impl Journal {
             return Err(BackendError::UnknownSubmission { number: id.0 });
         }
         let members = self.in_flight_of(ids);
-        if let Some(index) = members.iter().find(|index| self.entries[**index as usize].group != 0) {
+        if let Some(index) = members.iter().find(|index| self.entries[**index as usize].announced) {
             return Err(BackendError::AlreadyAnnounced { number: self.entries[*index as usize].seq });
         }
         self.groups.check(&announcement)?;
         let number = self.groups.next();
         self.groups.add(number, members.len() as u32, announcement);
         for index in members {
-            self.entries[index as usize].group = number;
+            self.entries[index as usize].announced = true;
+            self.members.insert(index, number);
         }
         Ok(())
     }
@@ -266,7 +277,7 @@ impl Journal {
         let entries = self.entries.iter().zip(&self.items).zip(0u32..);
         let in_flight = entries.filter(|((entry, _), _)| entry.status == Status::InFlight);
         let named = |((entry, item), index): ((&Entry, &TaskWorkItem), u32)| {
-            (Self::ticket(index, entry), SubmissionId(entry.seq), *item)
+            (ticket(index, entry.generation), SubmissionId(entry.seq), *item)
         };
         let mut list: Vec<_> = in_flight.map(named).collect();
         list.sort_by_key(|(_, id, _)| *id);
@@ -292,8 +303,9 @@ mod tests {
         tickets
     }
 
-    fn record(ticket: u32) -> End {
-        End { ticket, ..End::default() }
+    /// Whether there was such a task to end.
+    fn end(journal: &mut Journal, ticket: u32) -> bool {
+        journal.end_by_records(&[End { ticket, ..End::default() }], None) == 1
     }
 
     #[test]
@@ -303,7 +315,7 @@ mod tests {
         let first = admit(&mut journal, &[item], Delivery::Bulk)[0].ticket;
         admit(&mut journal, &[item], Delivery::Handle);
         assert_eq!(journal.room(), 0);
-        journal.end_by_record(&record(first)).unwrap();
+        assert!(end(&mut journal, first));
         assert_eq!(journal.room(), 0, "ended but not consumed");
         assert_eq!(journal.take_bulk(8, &mut Vec::new()), 1);
         assert_eq!(journal.room(), 1);
@@ -313,13 +325,13 @@ mod tests {
     fn a_second_record_of_the_same_task_is_a_violation() {
         let mut journal = Journal::new(2);
         let ticket = admit(&mut journal, &[TaskWorkItem::default()], Delivery::Nobody)[0].ticket;
-        journal.end_by_record(&record(ticket)).unwrap();
-        assert!(matches!(journal.end_by_record(&record(ticket)), Err(BackendError::Protocol { .. })));
+        assert!(end(&mut journal, ticket));
+        assert!(!end(&mut journal, ticket));
         let again = admit(&mut journal, &[TaskWorkItem::default()], Delivery::Nobody)[0].ticket;
         assert_ne!(ticket, again, "the slot is the same, the generation is not");
-        assert!(journal.end_by_record(&record(ticket)).is_err());
+        assert!(!end(&mut journal, ticket));
         assert!(journal.has_ended(ticket) && !journal.has_ended(again));
-        assert!(journal.end_by_record(&record(again)).is_ok());
+        assert!(end(&mut journal, again));
         assert!(journal.has_ended(again));
     }
 
@@ -328,9 +340,9 @@ mod tests {
         let mut journal = Journal::new(1);
         let before = admit(&mut journal, &[TaskWorkItem::default()], Delivery::Handle)[0].ticket;
         journal.forget(before);
-        journal.end_by_record(&record(before)).unwrap();
+        assert!(end(&mut journal, before));
         let after = admit(&mut journal, &[TaskWorkItem::default()], Delivery::Handle)[0].ticket;
-        journal.end_by_record(&record(after)).unwrap();
+        assert!(end(&mut journal, after));
         assert_eq!(journal.room(), 0);
         journal.forget(after);
         assert_eq!(journal.room(), 1);
@@ -340,7 +352,7 @@ mod tests {
     fn ids_are_never_reused_and_the_unfinished_come_in_order() {
         let mut journal = Journal::new(4);
         let tickets = admit(&mut journal, &[TaskWorkItem::default(); 4], Delivery::Bulk);
-        journal.end_by_record(&record(tickets[1].ticket)).unwrap();
+        assert!(end(&mut journal, tickets[1].ticket));
         let mut taken = Vec::new();
         journal.take_bulk(1, &mut taken);
         assert_eq!(taken[0].id, SubmissionId(1));

@@ -7,13 +7,11 @@ use super::mailbox::lap;
 use super::memory::Memory;
 use super::slices::host;
 use crate::abi::{self, CompletionCounts, CompletionRecord};
+use crate::device::Mapped;
 use crate::error::BackendError;
 
 /// Bytes of a record.
 const RECORD: u64 = size_of::<CompletionRecord>() as u64;
-/// How many bytes ahead of a record that is read the processor is asked for: what it then waits for was written by the device, and comes from afar.
-const AHEAD: u64 = 512;
-
 /// How a task ended, as the device tells it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct End {
@@ -28,20 +26,10 @@ pub(super) fn bytes(capacity: u32) -> u64 {
     u64::from(capacity) * (RECORD + size_of::<CompletionCounts>() as u64)
 }
 
-fn record_offset(memory: &Memory, position: u32) -> u64 {
-    u64::from(position & (memory.capacity - 1)) * RECORD
-}
-
 fn is_whole(record: &CompletionRecord) -> bool {
     let CompletionRecord { lap, ticket, continuation_data, check } = record;
     let sum = lap.wrapping_mul(abi::TR_CHECK_LAP).wrapping_add(ticket.wrapping_mul(abi::TR_CHECK_TICKET));
     sum.wrapping_add(continuation_data.wrapping_mul(abi::TR_CHECK_DATA)) == *check
-}
-
-/// Whether the record at this position may have been written. It says nothing of what was written before it.
-pub(super) fn comes(memory: &Memory, position: u32) -> Result<bool, BackendError> {
-    let word = host(&memory.completions)?.load(record_offset(memory, position), Relaxed)?;
-    Ok(is_of_lap(word, lap(memory, position)))
 }
 
 /// The word's upper bits are the lap's lower ones.
@@ -49,40 +37,66 @@ fn is_of_lap(word: u32, lap: u32) -> bool {
     word >> abi::TR_RECORD_LAP_SHIFT == lap << abi::TR_RECORD_LAP_SHIFT >> abi::TR_RECORD_LAP_SHIFT
 }
 
-/// The record at this position, if this lap has written it.
-pub(super) fn read(memory: &Memory, position: u32) -> Result<Option<End>, BackendError> {
-    if !comes(memory, position)? {
-        return Ok(None);
+/// The completion ring, as the host looks at it.
+#[derive(Clone, Copy)]
+pub(super) struct Ring<'a> {
+    mapped: &'a Mapped,
+    capacity: u32,
+}
+
+impl<'a> Ring<'a> {
+    pub(super) fn of(memory: &'a Memory) -> Result<Self, BackendError> {
+        Ok(Self { mapped: host(&memory.completions)?, capacity: memory.capacity })
     }
-    let completions = host(&memory.completions)?;
-    let at = record_offset(memory, position);
-    completions.prefetch(at + AHEAD);
-    let record: CompletionRecord = completions.read_pod(at)?;
-    if !is_whole(&record) {
-        return Ok(None);
+
+    /// Whether the record at this position may have been written. It says nothing of what was written before it.
+    pub(super) fn comes(self, position: u32) -> Result<bool, BackendError> {
+        let at = u64::from(position & (self.capacity - 1)) * RECORD;
+        let word = self.mapped.load(at, Relaxed)?;
+        Ok(is_of_lap(word, lap(self.capacity, position)))
     }
-    // Pairs with the kernel's release before it stored the record.
-    fence(Acquire);
-    let slot = u64::from(record.ticket & abi::TR_INDEX_MASK);
-    let counts = match record.lap & abi::TR_RECORD_COUNTED {
-        0 => CompletionCounts::default(),
-        _ => completions.read_pod(u64::from(memory.capacity) * RECORD + slot * size_of::<CompletionCounts>() as u64)?,
-    };
-    let faulted = record.lap & abi::TR_RECORD_FAULTED != 0;
-    Ok(Some(End { ticket: record.ticket, faulted, continuation_data: record.continuation_data, counts }))
+
+    /// Reads the records from this position on that this lap has written, as many as fit. Their number.
+    pub(super) fn read(self, position: u32, into: &mut [End]) -> Result<usize, BackendError> {
+        let (lap, first) = (lap(self.capacity, position), position & (self.capacity - 1));
+        let mut count = 0;
+        for (end, line) in into.iter_mut().zip(first..self.capacity) {
+            let record: CompletionRecord = self.mapped.read_pod(u64::from(line) * RECORD)?;
+            if !is_of_lap(record.lap, lap) || !is_whole(&record) {
+                break;
+            }
+            // Pairs with the kernel's release before it stored the record.
+            fence(Acquire);
+            let counts = match record.lap & abi::TR_RECORD_COUNTED {
+                0 => CompletionCounts::default(),
+                _ => self.counts(record.ticket & abi::TR_INDEX_MASK)?,
+            };
+            let faulted = record.lap & abi::TR_RECORD_FAULTED != 0;
+            *end = End { ticket: record.ticket, faulted, continuation_data: record.continuation_data, counts };
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    fn counts(self, slot: u32) -> Result<CompletionCounts, BackendError> {
+        let behind = u64::from(self.capacity) * RECORD;
+        self.mapped.read_pod(behind + u64::from(slot) * size_of::<CompletionCounts>() as u64)
+    }
+}
+
+/// A record as the kernel makes it.
+#[cfg(test)]
+pub(super) fn whole(lap: u32, ticket: u32, continuation_data: u32) -> CompletionRecord {
+    let product = |word: u32, factor: u32| word.wrapping_mul(factor);
+    let (lap_part, ticket_part) = (product(lap, abi::TR_CHECK_LAP), product(ticket, abi::TR_CHECK_TICKET));
+    let check = lap_part.wrapping_add(ticket_part).wrapping_add(product(continuation_data, abi::TR_CHECK_DATA));
+    CompletionRecord { lap, ticket, continuation_data, check }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
-
-    fn whole(lap: u32, ticket: u32, continuation_data: u32) -> CompletionRecord {
-        let product = |word: u32, factor: u32| word.wrapping_mul(factor);
-        let (lap_part, ticket_part) = (product(lap, abi::TR_CHECK_LAP), product(ticket, abi::TR_CHECK_TICKET));
-        let check = lap_part.wrapping_add(ticket_part).wrapping_add(product(continuation_data, abi::TR_CHECK_DATA));
-        CompletionRecord { lap, ticket, continuation_data, check }
-    }
 
     proptest! {
         #[test]

@@ -65,8 +65,8 @@ pub(super) fn recover(
         let meta = &metas[(ticket & abi::TR_INDEX_MASK) as usize];
         match fate(left, slot.is_some() && target_reached(&left, meta, epoch), restartable)? {
             Fate::Ended(item) => {
-                let outcome = state.journal.end_by_item(ticket, &item);
-                state.count(ticket, outcome);
+                state.journal.end_by_item(ticket, &item);
+                state.count(ticket, item.state == abi::TASK_STATE_FAULTED);
             }
             Fate::Published(item) => {
                 state.journal.update(ticket, item);

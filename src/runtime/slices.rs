@@ -279,6 +279,7 @@ fn clear(raw: &ash::Device, commands: vk::CommandBuffer, memory: &Memory, fresh:
 }
 
 /// The mapping of a buffer of a host-visible kind.
+#[inline]
 pub(super) fn host(buffer: &crate::device::Buffer) -> Result<&crate::device::Mapped, BackendError> {
     buffer
         .mapped()

@@ -4,15 +4,19 @@ use super::journal::{Delivery, Journal};
 use super::mailbox::{LineTicket, Mailbox};
 use super::memory::Memory;
 use super::options::RuntimeOptions;
-use super::record::{self, End};
+use super::record::{End, Ring};
 use super::slices::host;
 use super::tables::Tables;
-use super::task::{Completion, Outcome, RuntimeStats};
+use super::task::{Completion, RuntimeStats};
 use super::timelines::{Courier, Source};
 use crate::abi::{self, SliceExit, TaskWorkItem, TimelineId};
 use crate::error::BackendError;
 use crate::policy::Launch;
 use crate::telemetry::TaskQueueSnapshot;
+
+/// Records that are read before anything is done with them. The device has written them, so each line of them comes from afar; those of one such pass come
+/// side by side.
+const TOGETHER: usize = 64;
 
 #[derive(Debug)]
 pub(super) struct State {
@@ -21,6 +25,8 @@ pub(super) struct State {
     pub(super) mailbox: Mailbox,
     /// Of the tasks that were accepted last; kept so that a submission allocates nothing.
     pub(super) tickets: Vec<LineTicket>,
+    /// Records that were just read.
+    ends: Box<[End; TOGETHER]>,
     pub(super) stats: RuntimeStats,
     pub(super) trace: Vec<abi::TraceRecord>,
     /// Submission ring positions that the device had admitted when the last slice ended.
@@ -62,6 +68,7 @@ impl State {
             tables: Tables::new(options.tenants, options.buffers, options.missed_signals),
             mailbox: Mailbox::new(live, options.capacity, options.missed_bells),
             tickets: Vec::new(),
+            ends: Box::new([End::default(); TOGETHER]),
             stats: RuntimeStats::default(),
             trace: Vec::new(),
             admitted: 0,
@@ -214,24 +221,17 @@ impl State {
         Ok(timeline)
     }
 
-    pub(super) fn count(&mut self, ticket: u32, outcome: Outcome) {
+    /// Counts an end that no record tells of.
+    pub(super) fn count(&mut self, ticket: u32, faulted: bool) {
         if !self.tables.cancels.is_empty() {
             self.tables.cancels.ended(ticket);
         }
-        match outcome {
-            Outcome::Done => self.stats.done += 1,
-            Outcome::Faulted(_) => self.stats.faulted += 1,
-        }
+        *if faulted { &mut self.stats.faulted } else { &mut self.stats.done } += 1;
     }
 
     /// Takes over what has been completed up to now, while slices run.
     pub(super) fn listen(&mut self, memory: &Memory) -> Result<(), BackendError> {
-        while self.mailbox.live()
-            && let Some(end) = record::read(memory, self.consumed)?
-        {
-            self.end(&end)?;
-            self.consumed = self.consumed.wrapping_add(1);
-        }
+        while self.mailbox.live() && self.follow(memory, usize::MAX, None)? > 0 {}
         Ok(())
     }
 
@@ -244,16 +244,39 @@ impl State {
     ) -> Result<usize, BackendError> {
         let had = into.len();
         self.journal.take_bulk(limit, into);
-        while into.len() - had < limit
-            && self.mailbox.live()
-            && let Some(end) = record::read(memory, self.consumed)?
-        {
-            let outcome = self.journal.end_into(&end, into)?;
-            self.oldest = self.oldest.max(end.counts.age_ticks);
-            self.count(end.ticket, outcome);
-            self.consumed = self.consumed.wrapping_add(1);
-        }
+        while self.mailbox.live()
+            && let left = limit - (into.len() - had)
+            && self.follow(memory, left, Some(into))? > 0
+        {}
         Ok(into.len() - had)
+    }
+
+    /// Takes over the next records, at most so many, for whoever takes completions in bulk at this moment if there is somebody. How many there were: 0 if
+    /// the next one has not been written.
+    fn follow(
+        &mut self,
+        memory: &Memory,
+        most: usize,
+        into: Option<&mut Vec<Completion>>,
+    ) -> Result<usize, BackendError> {
+        let ends = &mut self.ends[..most.min(TOGETHER)];
+        let read = Ring::of(memory)?.read(self.consumed, ends)?;
+        let count = self.journal.end_by_records(&ends[..read], into);
+        let (ended, stray) = ends[..read].split_at(count);
+        self.consumed = self.consumed.wrapping_add(count as u32);
+        let faulted = ended.iter().filter(|end| end.faulted).count() as u64;
+        self.stats.faulted += faulted;
+        self.stats.done += count as u64 - faulted;
+        self.oldest = ended.iter().fold(self.oldest, |oldest, end| oldest.max(end.counts.age_ticks));
+        if !self.tables.cancels.is_empty() {
+            ended.iter().for_each(|end| self.tables.cancels.ended(end.ticket));
+        }
+        match stray.first() {
+            None => Ok(count),
+            Some(End { ticket, .. }) => Err(BackendError::Protocol {
+                what: format!("a task that is not in flight ended: ticket {ticket:#010x}"),
+            }),
+        }
     }
 
     /// The position of the next completion record.
@@ -264,12 +287,13 @@ impl State {
     /// Takes over what an ended slice reports.
     pub(super) fn harvest(&mut self, memory: &Memory, exit: &SliceExit) -> Result<(), BackendError> {
         // A slice that followed may have completed more already.
-        while exit.completed.wrapping_sub(self.consumed).cast_signed() > 0 {
-            let end = record::read(memory, self.consumed)?.ok_or_else(|| BackendError::Protocol {
-                what: format!("completion {} was reported and is not in the ring", self.consumed),
-            })?;
-            self.end(&end)?;
-            self.consumed = self.consumed.wrapping_add(1);
+        while let left = exit.completed.wrapping_sub(self.consumed).cast_signed()
+            && left > 0
+        {
+            if self.follow(memory, left as usize, None)? == 0 {
+                let what = format!("completion {} was reported and is not in the ring", self.consumed);
+                return Err(BackendError::Protocol { what });
+            }
         }
         self.tables.timelines.heard(exit.heard);
         // What was pushed and neither admitted nor resumed has yielded or changed its priority. Not all that is admitted or resumed is pushed, so
@@ -298,9 +322,9 @@ impl State {
 
     /// Every record that was written counts, whatever is missing between them.
     pub(super) fn salvage(&mut self, memory: &Memory) -> Result<(), BackendError> {
-        for position in 0..memory.capacity {
-            if let Some(end) = record::read(memory, self.consumed.wrapping_add(position))? {
-                self.end(&end)?;
+        for _ in 0..memory.capacity {
+            if self.follow(memory, 1, None)? == 0 {
+                self.consumed = self.consumed.wrapping_add(1);
             }
         }
         Ok(())
@@ -313,13 +337,6 @@ impl State {
         host(&memory.trace)?.read(0, bytemuck::cast_slice_mut(&mut records))?;
         self.trace.extend(records);
         self.stats.untraced += u64::from(traced - kept);
-        Ok(())
-    }
-
-    fn end(&mut self, end: &End) -> Result<(), BackendError> {
-        let outcome = self.journal.end_by_record(end)?;
-        self.oldest = self.oldest.max(end.counts.age_ticks);
-        self.count(end.ticket, outcome);
         Ok(())
     }
 
