@@ -86,8 +86,7 @@ struct TrBatch {
     bool lined;        // it comes from the host's lines
     uint lines;        // that were taken behind those of this batch, and are to be placed after it
     uint priority;     // of the ring
-    uint looked;       // the tick when it was looked for
-    uint tick;         // and when it was taken
+    uint tick;         // when it was looked for
     bool mine;         // each lane: whether it has a task
     uint slot;         // each lane
     uint position;     // each lane, if lined: of the line
@@ -107,7 +106,6 @@ TrBatch tr_no_batch(uint tick) {
     batch.lined = false;
     batch.lines = 0u;
     batch.priority = 0u;
-    batch.looked = tick;
     batch.tick = tick;
     batch.mine = false;
     return batch;

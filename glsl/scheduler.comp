@@ -95,9 +95,9 @@ bool tr_work(TrBatch batch) {
                 uint ended = tr_reserve(TR_CONTROL_CLOCK, running);
                 uint at = tr_reserve(TR_CONTROL_TRACED, running);
                 if (mine && runs && at < tr_launch.trace_capacity) {
-                    uint enqueued = batch.loaded ? batch.looked : meta.enqueue_tick;
+                    uint enqueued = batch.loaded ? batch.tick : meta.enqueue_tick;
                     tr_push.trace.record[at] = TraceRecord(began, ended, gl_WorkGroupID.x, item.task_id, item.op_handle, batch.priority,
-                                                           item.state, pc, enqueued, batch.looked, 0u, 0u);
+                                                           item.state, pc, enqueued, batch.tick, 0u, 0u);
                 }
             }
             // The shortest way out for what is done at once.

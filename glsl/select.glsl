@@ -109,7 +109,6 @@ TrBatch tr_claim(uint tick) {
 
     claim.found = true;
     uint entry = 0u;
-    uint claimed_at = 0u;
     uint count = 0u;
     bool held = false;
     bool won = false;
@@ -127,15 +126,16 @@ TrBatch tr_claim(uint tick) {
             if (gl_SubgroupInvocationID < count) tr_claimed[gl_SubgroupInvocationID] = entry;
         }
         if (held && !claim.wide) {
-            uint next[TR_CLAIM_BATCHES];
+            uint next[TR_CLAIM_BATCHES]; // loaded together
             [[unroll]] for (uint i = 1u; i < TR_CLAIM_BATCHES; ++i) next[i] = tr_load(tr_push.rings, tr_entry_word(ring, position + i * most));
-            bool full = true;
             [[unroll]] for (uint i = 1u; i < TR_CLAIM_BATCHES; ++i) {
                 if (gl_SubgroupInvocationID < most) tr_claimed[i * most + gl_SubgroupInvocationID] = next[i];
-                uint those = tr_prefix(next[i], position + i * most, false, most);
-                full = full && share > i * most;
-                if (full) count += those;
-                full = full && those == most;
+            }
+            uint those = most;
+            for (uint i = most; those == most && i < min(share, TR_CLAIM_BATCHES * most); i += most) {
+                uint own = gl_SubgroupInvocationID < most ? tr_claimed[i + gl_SubgroupInvocationID] : 0u;
+                those = tr_prefix(own, position + i, false, most);
+                count += those;
             }
         }
 
@@ -145,7 +145,7 @@ TrBatch tr_claim(uint tick) {
         if (tr_first()) {
             found = tr_compare_exchange(tr_push.control, tr_control_head(ring), head, head + count);
             if (found == head) {
-                claimed_at = tr_add(tr_push.control, TR_CONTROL_TICK, count);
+                tr_add(tr_push.control, TR_CONTROL_TICK, count);
                 if (claim.priority == TASK_PRIORITY_CRITICAL) tr_add(tr_push.control, TR_CONTROL_CRITICAL_TAKEN, count);
             }
         }
@@ -157,7 +157,6 @@ TrBatch tr_claim(uint tick) {
     tr_acquire();
     if (claim.wide) tr_converge(); // the other lanes read the task on lane 0's word
     claim.claimed = count;
-    claim.tick = tr_uniform(claimed_at);
     claim.runs = true;
     if (held) {
         tr_meet();

@@ -128,7 +128,9 @@ fn age_outranks_priority_as_soon_as_the_policy_says() {
 #[test]
 fn a_decision_is_made_on_what_the_host_knows() {
     let device = device();
-    let runtime = device.runtime(&lane_program(&OPS), RuntimeOptions { turn_budget: Some(1 << 20), ..options() });
+    let runtime = device
+        .runtime(&lane_program(&OPS), RuntimeOptions { turn_budget: Some(1 << 20), workers: Some(1), ..options() });
+    // More than one worker runs at once, so some wait.
     let mut tasks = vec![Task::new(THRICE).item(); 40];
     tasks.extend([Task::new(NOTHING).paused_until(0, 9).item(); 10]);
     assert_eq!(runtime.submit_batch(&tasks).unwrap().count(), 50);
