@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{LONG, device, lane_program, run_all, word, words};
+use common::{LONG, device, lane_program, program, run_all, word, words};
 use taskring::*;
 
 /// Writes the task as it came in, 16 words a turn, to the output from word `16 * pc`, then ends its turn as `param` says for this pc: four
@@ -52,7 +52,7 @@ struct Bench {
 
 fn bench(width: Width) -> Bench {
     let device = device();
-    let program = Program::builder().op("witness", WITNESS, width).build().unwrap();
+    let program = program(&[("witness", WITNESS)], width);
     let runtime = device.runtime(&program, RuntimeOptions { capacity: 64, ..RuntimeOptions::default() });
     let seen = device.report(256);
     let output = runtime.register_buffer(0, &seen, 0..1024).unwrap();
@@ -315,7 +315,7 @@ fn a_subgroup_wide_op_runs_in_every_lane_of_a_full_subgroup() {
         if (task.continuation_pc == 0u) return task_yield(1u, 0u);
         return task_lane() == 0u ? task_complete() : task_fault(1u);
     }";
-    let program = Program::builder().op("wide", glsl, Width::Subgroup).build().unwrap();
+    let program = program(&[("wide", glsl)], Width::Subgroup);
     let runtime = device.runtime(&program, RuntimeOptions::default());
     let counts = device.report(256);
     let output = runtime.register_buffer(0, &counts, 0..1024).unwrap();

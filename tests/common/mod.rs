@@ -1,8 +1,9 @@
 //! What the device tests share: a device under validation, and ops whose every turn says what it saw.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its own part of a module that is private to it")]
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use taskring::{
@@ -66,8 +67,16 @@ pub fn words(buffer: &Buffer) -> Vec<u32> {
 
 /// A program of lane-wide ops.
 pub fn lane_program(ops: &[(&str, &str)]) -> Program {
-    let add = |builder: taskring::ProgramBuilder, (name, glsl): &(&str, &str)| builder.op(*name, *glsl, Width::Lane);
-    ops.iter().fold(Program::builder(), add).build().expect("a program")
+    program(ops, Width::Lane)
+}
+
+/// A program of these ops, which is compiled once for all tests of a process.
+pub fn program(ops: &[(&str, &str)], width: Width) -> Program {
+    static COMPILED: Mutex<BTreeMap<String, Program>> = Mutex::new(BTreeMap::new());
+    let add = |builder: taskring::ProgramBuilder, (name, glsl): &(&str, &str)| builder.op(*name, *glsl, width);
+    let compile = || ops.iter().fold(Program::builder(), add).build().expect("a program");
+    let mut compiled = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
+    compiled.entry(format!("{width:?} {ops:?}")).or_insert_with(compile).clone()
 }
 
 /// Submits all of them, however small the rings, and returns all completions in the order of their ends.
