@@ -1,9 +1,11 @@
 //! The one error of the crate.
 
+use std::sync::Arc;
+
 use ash::vk;
 
 use crate::abi::{TaskState, TimelineId};
-use crate::device::Miss;
+use crate::device::{FaultReport, Miss};
 use crate::runtime::Carrier;
 
 /// A step of the task state machine, as errors name it.
@@ -70,6 +72,10 @@ fn rejections(list: &[Rejection]) -> String {
         return "the loader lists none (is a driver installed? VK_DRIVER_FILES names one)".into();
     }
     list.iter().map(ToString::to_string).collect::<Vec<_>>().join(" | ")
+}
+
+fn said(fault: &Option<Arc<FaultReport>>) -> String {
+    fault.as_ref().map(|fault| format!(": {fault}")).unwrap_or_default()
 }
 
 /// Everything that can go wrong, each with the data that says what and where.
@@ -161,10 +167,12 @@ pub enum BackendError {
         result: vk::Result,
     },
     /// The device is lost; every later call says so too. `Runtime::unfinished` still answers.
-    #[error("the device was lost in {call}; create a new device and resubmit what Runtime::unfinished says")]
+    #[error("the device was lost in {call}{}; create a new device and resubmit what Runtime::unfinished says", said(.fault))]
     DeviceLost {
         /// The Vulkan command that first said so.
         call: &'static str,
+        /// What the driver says about it, if [`DevicePlan::fault_reports`](crate::device::DevicePlan::fault_reports) is set.
+        fault: Option<Arc<FaultReport>>,
     },
     /// An allocation failed.
     #[error("cannot allocate {bytes} bytes of {kind} memory for {name}: {reason}")]
@@ -424,6 +432,10 @@ pub enum TaskProblem {
 impl BackendError {
     /// Names the Vulkan command that returned `result`; device loss becomes its own variant.
     pub(crate) fn vulkan(call: &'static str, result: vk::Result) -> Self {
-        if result == vk::Result::ERROR_DEVICE_LOST { Self::DeviceLost { call } } else { Self::Vulkan { call, result } }
+        if result == vk::Result::ERROR_DEVICE_LOST {
+            Self::DeviceLost { call, fault: None }
+        } else {
+            Self::Vulkan { call, result }
+        }
     }
 }

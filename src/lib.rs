@@ -63,3 +63,24 @@ struct Readme;
 #[cfg(all(doctest, feature = "shaderc"))]
 #[doc = include_str!("../docs/INTEGRATION.md")]
 struct Integration;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_threads_share_can_be_shared_and_what_they_pass_on_can_be_passed_on() {
+        const fn shared<T: Send + Sync>() {}
+        const fn passed_on<T: Send>() {}
+        const {
+            shared::<Device>();
+            shared::<Buffer>();
+            shared::<Timeline>();
+            shared::<Program>();
+            shared::<Runtime>();
+            shared::<BackendError>();
+            passed_on::<TaskHandle>();
+            passed_on::<Completions>();
+        }
+    }
+}

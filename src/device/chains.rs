@@ -162,6 +162,7 @@ unsafe fn read_newer_facts(
     let mut timelines = vk::PhysicalDeviceTimelineSemaphoreFeatures::default();
     let mut size_control = vk::PhysicalDeviceSubgroupSizeControlFeatures::default();
     let mut clocks = vk::PhysicalDeviceShaderClockFeaturesKHR::default();
+    let mut faults = vk::PhysicalDeviceFaultFeaturesEXT::default();
     let mut features = vk::PhysicalDeviceFeatures2::default()
         .push_next(&mut memory_model)
         .push_next(&mut addresses)
@@ -171,6 +172,9 @@ unsafe fn read_newer_facts(
     }
     if has(khr::shader_clock::NAME) {
         features = features.push_next(&mut clocks);
+    }
+    if has(ext::device_fault::NAME) {
+        features = features.push_next(&mut faults);
     }
     // SAFETY: as for the properties.
     unsafe { instance.get_physical_device_features2(device, &mut features) };
@@ -205,6 +209,7 @@ unsafe fn read_newer_facts(
         shader_int64,
         shader_device_clock: clocks.shader_device_clock != vk::FALSE,
         external_timelines,
+        device_fault: faults.device_fault != vk::FALSE,
     };
     Ok(())
 }
@@ -227,7 +232,7 @@ unsafe fn shares_timelines(instance: &ash::Instance, device: vk::PhysicalDevice)
 }
 
 /// A driver's string; empty if the driver forgot its end.
-fn text(string: Result<&CStr, std::ffi::FromBytesUntilNulError>) -> String {
+pub(super) fn text(string: Result<&CStr, std::ffi::FromBytesUntilNulError>) -> String {
     string.map(|string| string.to_string_lossy().into_owned()).unwrap_or_default()
 }
 

@@ -95,6 +95,8 @@ pub struct FeatureFacts {
     /// Whether timeline semaphores can be exported and imported as opaque file descriptors; a device without
     /// `VK_KHR_external_semaphore_fd` cannot. taskring does without.
     pub external_timelines: bool,
+    /// `deviceFault`; a device without `VK_EXT_device_fault` has none. taskring does without.
+    pub device_fault: bool,
 }
 
 /// One memory type.

@@ -15,6 +15,7 @@ pub struct FeatureStructs {
     timelines: vk::PhysicalDeviceTimelineSemaphoreFeatures<'static>,
     sizes: vk::PhysicalDeviceSubgroupSizeControlFeatures<'static>,
     clocks: vk::PhysicalDeviceShaderClockFeaturesKHR<'static>,
+    faults: vk::PhysicalDeviceFaultFeaturesEXT<'static>,
 }
 
 type Base = vk::BaseOutStructure<'static>;
@@ -64,6 +65,9 @@ fn place(kind: Kind, feature: Feature) -> Option<usize> {
         }
         (Kind::PHYSICAL_DEVICE_SHADER_CLOCK_FEATURES_KHR, Feature::ShaderDeviceClock) => {
             offset_of!(vk::PhysicalDeviceShaderClockFeaturesKHR<'static>, shader_device_clock)
+        }
+        (Kind::PHYSICAL_DEVICE_FAULT_FEATURES_EXT, Feature::DeviceFault) => {
+            offset_of!(vk::PhysicalDeviceFaultFeaturesEXT<'static>, device_fault)
         }
         _ => return None,
     })
@@ -115,13 +119,14 @@ pub(super) unsafe fn merge<'a>(
     for (kind, structure) in unsafe { structures(info.p_next) } {
         turn_on(kind, structure);
     }
-    let FeatureStructs { memory_model, addresses, timelines, sizes, clocks } = ours;
-    let ours: [(Kind, *mut Base); 5] = [
+    let FeatureStructs { memory_model, addresses, timelines, sizes, clocks, faults } = ours;
+    let ours: [(Kind, *mut Base); 6] = [
         (memory_model.s_type, (&raw mut *memory_model).cast()),
         (addresses.s_type, (&raw mut *addresses).cast()),
         (timelines.s_type, (&raw mut *timelines).cast()),
         (sizes.s_type, (&raw mut *sizes).cast()),
         (clocks.s_type, (&raw mut *clocks).cast()),
+        (faults.s_type, (&raw mut *faults).cast()),
     ];
     for (kind, structure) in ours {
         if turn_on(kind, structure) {

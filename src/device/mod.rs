@@ -24,6 +24,7 @@ mod cache;
 mod chains;
 mod context;
 mod facts;
+mod fault;
 mod features;
 mod instance;
 mod loss;
@@ -42,6 +43,7 @@ pub use context::{Device, DeviceOptions, PipelineDesc};
 pub use facts::{
     DeviceFacts, FeatureFacts, LimitFacts, MemoryHeapFacts, MemoryTypeFacts, QueueFamilyFacts, SubgroupFacts,
 };
+pub use fault::{FaultAddress, FaultDetail, FaultReport};
 pub use features::FeatureStructs;
 pub use instance::ValidationLog;
 pub use mapped::{Mapped, store_fence};

@@ -69,6 +69,8 @@ pub struct DevicePlan {
     pub shader_clock: bool,
     /// Whether timelines can be shared with other devices and processes, through file descriptors. Nothing needs it.
     pub external_timelines: bool,
+    /// Whether the driver says what lost the device (`deviceFault`), for [`FaultReport`](super::FaultReport). Nothing needs it.
+    pub fault_reports: bool,
 }
 
 impl DevicePlan {
@@ -163,6 +165,7 @@ pub fn plan(facts: &DeviceFacts) -> Result<DevicePlan, Vec<String>> {
                 size_control,
                 shader_clock: facts.features.shader_device_clock,
                 external_timelines: facts.features.external_timelines,
+                fault_reports: facts.features.device_fault,
             })
         }
         _ => Err(missing),

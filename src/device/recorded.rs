@@ -56,6 +56,7 @@ pub(crate) fn lavapipe() -> DeviceFacts {
             shader_int64: true,
             shader_device_clock: true,
             external_timelines: false,
+            device_fault: false,
         },
         memory_types: vec![MemoryTypeFacts {
             properties: Memory::DEVICE_LOCAL | Memory::HOST_VISIBLE | Memory::HOST_COHERENT | Memory::HOST_CACHED,
@@ -115,7 +116,7 @@ pub(crate) fn h100() -> DeviceFacts {
             family(Queue::VIDEO_DECODE_KHR | copy, 7),
         ],
         subgroup: SubgroupFacts { size: 32, min_size: 32, max_size: 32, ..like.subgroup },
-        features: FeatureFacts { external_timelines: true, ..like.features },
+        features: FeatureFacts { external_timelines: true, device_fault: true, ..like.features },
         memory_types: [
             (Memory::empty(), 1),
             (Memory::DEVICE_LOCAL, 0),

@@ -29,6 +29,8 @@ pub enum Feature {
     ComputeFullSubgroups,
     /// `shaderDeviceClock`, optional: slices are bounded by time, and not by turns.
     ShaderDeviceClock,
+    /// `deviceFault`, optional: when the device is lost, the driver says why.
+    DeviceFault,
 }
 
 impl Feature {
@@ -39,7 +41,7 @@ impl Feature {
         Self::BufferDeviceAddress,
         Self::TimelineSemaphore,
     ];
-    pub(super) const ALL: [Self; 7] = [
+    pub(super) const ALL: [Self; 8] = [
         Self::VulkanMemoryModel,
         Self::VulkanMemoryModelDeviceScope,
         Self::BufferDeviceAddress,
@@ -47,6 +49,7 @@ impl Feature {
         Self::SubgroupSizeControl,
         Self::ComputeFullSubgroups,
         Self::ShaderDeviceClock,
+        Self::DeviceFault,
     ];
 
     /// Whether nothing runs without it.
@@ -66,6 +69,7 @@ impl Feature {
             Self::SubgroupSizeControl => "subgroupSizeControl",
             Self::ComputeFullSubgroups => "computeFullSubgroups",
             Self::ShaderDeviceClock => "shaderDeviceClock",
+            Self::DeviceFault => "deviceFault",
         }
     }
 
@@ -79,6 +83,7 @@ impl Feature {
             | Self::TimelineSemaphore => "VkPhysicalDeviceVulkan12Features",
             Self::SubgroupSizeControl | Self::ComputeFullSubgroups => "VkPhysicalDeviceSubgroupSizeControlFeatures",
             Self::ShaderDeviceClock => "VkPhysicalDeviceShaderClockFeaturesKHR",
+            Self::DeviceFault => "VkPhysicalDeviceFaultFeaturesEXT",
         }
     }
 
@@ -94,6 +99,7 @@ impl Feature {
             Self::SubgroupSizeControl => subgroup.size_control,
             Self::ComputeFullSubgroups => subgroup.full_subgroups,
             Self::ShaderDeviceClock => features.shader_device_clock,
+            Self::DeviceFault => features.device_fault,
         }
     }
 
@@ -104,6 +110,7 @@ impl Feature {
                 Some(ext::subgroup_size_control::NAME)
             }
             Self::ShaderDeviceClock => Some(khr::shader_clock::NAME),
+            Self::DeviceFault => Some(ext::device_fault::NAME),
             _ => None,
         }
     }
@@ -145,6 +152,7 @@ impl Requirements {
             (sizes, Feature::SubgroupSizeControl),
             (sizes, Feature::ComputeFullSubgroups),
             (self.plan.shader_clock, Feature::ShaderDeviceClock),
+            (self.plan.fault_reports, Feature::DeviceFault),
         ];
         let optional = optional.into_iter().filter(|(wanted, _)| *wanted).map(|(_, feature)| feature);
         Feature::REQUIRED.into_iter().chain(optional).collect()
@@ -157,6 +165,7 @@ impl Requirements {
             (self.plan.size_control == SizeControl::Extension, ext::subgroup_size_control::NAME),
             (self.plan.shader_clock, khr::shader_clock::NAME),
             (self.plan.external_timelines, khr::external_semaphore_fd::NAME),
+            (self.plan.fault_reports, ext::device_fault::NAME),
         ];
         wanted.into_iter().filter(|(wanted, _)| *wanted).map(|(_, name)| name).collect()
     }
@@ -257,6 +266,7 @@ impl Enabled {
                 shader_device_clock: on(Feature::ShaderDeviceClock),
                 external_timelines: facts.features.external_timelines
                     && self.has_extension(khr::external_semaphore_fd::NAME),
+                device_fault: on(Feature::DeviceFault),
                 ..facts.features
             },
             subgroup: SubgroupFacts {

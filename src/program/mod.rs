@@ -7,6 +7,16 @@
 //! tenant, generation and length. All ops of a program share one namespace: prefix helpers with the op's name. Names that begin with `tr_`,
 //! `task_`, `buffer_` or `TR_` are the runtime's. Macros end with their op.
 //!
+//! | | |
+//! |---|---|
+//! | `uint buffer_words(Buffer b)` | the length in words of 32 bits |
+//! | `uint buffer_load(Buffer b, uint word)`, `void buffer_store(Buffer b, uint word, uint value)` | `word` counts words, not bytes |
+//! | `uint buffer_atomic_load(b, word)`, `void buffer_atomic_store(b, word, value)` | |
+//! | `uint buffer_atomic_add(b, word, value)`, and `and`, `or`, `xor`, `min`, `max`, `exchange` | give the value before |
+//! | `uint buffer_atomic_compare_exchange(b, word, expected, value)` | likewise |
+//! | `uint task_lane()`, `uint task_lanes()` | the lane of this invocation, and how many there are |
+//! | `void task_barrier()` | in an op of [`Width::Subgroup`]: lanes see what others wrote |
+//!
 //! An op may have `shared` and global variables, and arrays of its own: an index past their end is clamped to their last element. A global
 //! keeps its value from task to task, and cannot be initialized unless it is `const`. Devices are made without optional features, so an op
 //! has no 64-bit, 16-bit or 8-bit numbers; it may use subgroup operations, where the device has them.

@@ -19,6 +19,7 @@ fn a_gpu_with_a_dedicated_compute_family_gets_it_and_its_own_subgroup_size() {
         size_control: SizeControl::Core,
         shader_clock: true,
         external_timelines: true,
+        fault_reports: true,
     };
     assert_eq!(plan(&recorded::h100()), Ok(expected));
 }
@@ -34,6 +35,7 @@ fn a_cpu_driver_gets_its_only_family() {
         size_control: SizeControl::Core,
         shader_clock: true,
         external_timelines: false,
+        fault_reports: false,
     };
     assert_eq!(plan(&recorded::lavapipe()), Ok(expected));
 }

@@ -69,11 +69,12 @@ fn an_optional_feature_counts_only_with_the_extension_that_brings_it() {
     let facts = DeviceFacts { api_version: vk::API_VERSION_1_2, ..recorded::h100() };
     let whole = all(&facts);
     let with = whole.plan(&facts, FIRST, None).unwrap();
-    assert_eq!((with.shader_clock, with.size_control, with.external_timelines), (true, SizeControl::Extension, true));
+    let optional =
+        |plan: &DevicePlan| (plan.shader_clock, plan.size_control, plan.external_timelines, plan.fault_reports);
+    assert_eq!(optional(&with), (true, SizeControl::Extension, true, true));
     let bare = Enabled { extensions: Vec::new(), ..whole };
     let without = bare.plan(&facts, FIRST, None).unwrap();
-    let expected = (false, SizeControl::Unavailable, false);
-    assert_eq!((without.shader_clock, without.size_control, without.external_timelines), expected);
+    assert_eq!(optional(&without), (false, SizeControl::Unavailable, false, false));
 }
 
 #[test]
@@ -105,7 +106,10 @@ fn extensions_are_added_to_the_engines_own_and_none_twice() {
     let requirements = Requirements::of(&recorded::h100()).unwrap();
     let mut names = vec![c"VK_KHR_swapchain", khr::shader_clock::NAME];
     requirements.merge_extensions(&mut names);
-    assert_eq!(names, [c"VK_KHR_swapchain", khr::shader_clock::NAME, khr::external_semaphore_fd::NAME]);
+    assert_eq!(
+        names,
+        [c"VK_KHR_swapchain", khr::shader_clock::NAME, khr::external_semaphore_fd::NAME, ext::device_fault::NAME]
+    );
 }
 
 /// The kinds of the structures in a chain, first to last.
@@ -131,6 +135,7 @@ fn bits_go_into_the_structures_that_are_there_and_only_the_rest_is_chained() {
     // SAFETY: the chain is one of the two structures above.
     unsafe { requirements.merge_features(&mut info, &mut ours) };
     let expected = [
+        Kind::PHYSICAL_DEVICE_FAULT_FEATURES_EXT,
         Kind::PHYSICAL_DEVICE_SHADER_CLOCK_FEATURES_KHR,
         Kind::PHYSICAL_DEVICE_VULKAN_1_3_FEATURES,
         Kind::PHYSICAL_DEVICE_VULKAN_1_2_FEATURES,
@@ -153,13 +158,13 @@ fn single_structures_are_used_too_and_an_empty_chain_gets_one_of_each() {
     // SAFETY: the chain is the structure above.
     unsafe { requirements.merge_features(&mut info, &mut ours) };
     let mut once = kinds(&info);
-    assert_eq!(once.len(), 5);
+    assert_eq!(once.len(), 6);
     // SAFETY: as above, and ours.
     unsafe { requirements.merge_features(&mut info, &mut again) };
     assert_eq!(kinds(&info), once, "merging twice adds nothing");
     once.sort();
     once.dedup();
-    assert_eq!(once.len(), 5, "no kind is there twice");
+    assert_eq!(once.len(), 6, "no kind is there twice");
     assert_eq!(timelines.timeline_semaphore, vk::TRUE);
 }
 
@@ -177,4 +182,15 @@ fn what_a_device_was_created_with_is_read_off_its_info() {
     assert_eq!(enabled, expected.family(2, 3));
     // SAFETY: an empty info.
     assert_eq!(unsafe { Enabled::of(&vk::DeviceCreateInfo::default()) }, Enabled::default());
+}
+
+#[test]
+fn fault_reports_are_asked_for_where_the_device_has_them_and_a_device_without_runs_all_the_same() {
+    let (with, without) = (recorded::h100(), recorded::lavapipe());
+    let asked = |facts: &DeviceFacts| {
+        let requirements = Requirements::of(facts).unwrap();
+        let extension = requirements.extensions().contains(&ext::device_fault::NAME);
+        (requirements.features().contains(&Feature::DeviceFault), extension, requirements.plan().fault_reports)
+    };
+    assert_eq!((asked(&with), asked(&without)), ((true, true, true), (false, false, false)));
 }
