@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use taskring::{Runtime, RuntimeOptions, Task, TaskPriority, TraceRecord};
 
 use super::drain::submit_all;
-use super::load::{AGING_TICKS, Gate, Load, NOTHING, SPINS, calibrate, options, program, unfit, workers};
+use super::load::{AGING_TICKS, Gate, Load, NOTHING, options, program, rounds_of_a_turn, workers};
 use crate::run::LONGEST;
 use crate::{Error, Run, Samples, Scenario, Spread, Tally, Unit, Variant};
 
@@ -31,15 +31,8 @@ const AT_ONCE: u64 = 100;
 const ATTEMPTS: u32 = 8;
 
 fn measure(run: &mut Run<'_>) -> Result<(), Error> {
-    if let Some(reason) = unfit(run)? {
-        run.skip(Variant::ours("taskring"), reason);
-        return Ok(());
-    }
     let program = program()?;
-    let runtime = run.runtime_of(&program, options(run))?;
-    let (gate, mut tally) = (Gate::new(run.device(), &runtime)?, Tally::default());
-    let rounds = calibrate(run, &runtime, SPINS, &gate, &mut tally)?;
-    drop(runtime);
+    let Some(rounds) = rounds_of_a_turn(run, &program)? else { return Ok(()) };
     for (variant, shards) in
         [(Variant::alternative("one shard"), Some(1)), (Variant::ours("taskring, the default number of shards"), None)]
     {
@@ -140,6 +133,7 @@ fn inversions(turns: &[TraceRecord], aging_ticks: u32) -> (u64, u64) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::load::SPINS;
     use super::*;
 
     fn turn(op_handle: u32, priority: u32, worker: u32, enqueued: u32, claimed: u32) -> TraceRecord {

@@ -12,7 +12,7 @@ use taskring::{
 
 use super::drain::submit_all;
 use crate::run::{LONGEST, settle};
-use crate::{Error, Run, Tally};
+use crate::{Error, Run, Tally, Variant};
 
 /// An op that ends at once.
 pub(super) const NOTHING: u32 = 0;
@@ -172,6 +172,17 @@ impl Warmer {
         }
         Ok(())
     }
+}
+
+/// How many rounds of [`SPINS`] take [`TURN`] on this device; `None`, and a gap, where they cannot be measured.
+pub(super) fn rounds_of_a_turn(run: &mut Run<'_>, program: &Program) -> Result<Option<u32>, Error> {
+    if let Some(reason) = unfit(run)? {
+        run.skip(Variant::ours("taskring"), reason);
+        return Ok(None);
+    }
+    let runtime = run.runtime_of(program, options(run))?;
+    let gate = Gate::new(run.device(), &runtime)?;
+    calibrate(run, &runtime, SPINS, &gate, &mut Tally::default()).map(Some)
 }
 
 /// Tasks of [`SPINS`] that are on the device until it is ended.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use taskring::{Runtime, Task, TaskPriority};
 
-use super::load::{Gate, Load, NOTHING, ROUND, SPINS, TURN, calibrate, options, program, unfit, workers};
+use super::load::{Gate, Load, NOTHING, ROUND, TURN, options, program, rounds_of_a_turn, workers};
 use crate::kernel::Kernel;
 use crate::run::LONGEST;
 use crate::{Error, On, Run, Scenario, Submissions, Tally, Unit, Variant};
@@ -22,15 +22,8 @@ pub(super) const PRIORITY_UNDER_LOAD: Scenario = Scenario {
 };
 
 fn measure(run: &mut Run<'_>) -> Result<(), Error> {
-    if let Some(reason) = unfit(run)? {
-        run.skip(Variant::ours("taskring"), reason);
-        return Ok(());
-    }
     let program = program()?;
-    let runtime = run.runtime_of(&program, options(run))?;
-    let (gate, mut tally) = (Gate::new(run.device(), &runtime)?, Tally::default());
-    let rounds = calibrate(run, &runtime, SPINS, &gate, &mut tally)?;
-    drop(runtime);
+    let Some(rounds) = rounds_of_a_turn(run, &program)? else { return Ok(()) };
     dispatches(run, "one vkQueueSubmit behind 4 dispatches", On::Slices, 4, rounds)?;
     let other = "one vkQueueSubmit on the other queue, beside 64 dispatches";
     if run.device().other_queue_family().is_some() {
