@@ -12,7 +12,8 @@
 //!
 //! # What has no twin
 //!
-//! One worker has one shard, its home: there is no other to look at, and the rings here are that shard's.
+//! One worker has one shard, its home: there is no other to look at, for Critical tasks neither, and the rings here are that shard's. Nobody is in the
+//! way of its claims, so each is one batch.
 //!
 //! One worker is never overtaken by another, and the host writes nothing while a turn runs. So no claim is lost, no
 //! epoch is seen half written, no task is parked behind the waker's back (`dirty`), and none goes round its ring
