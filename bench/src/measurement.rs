@@ -89,6 +89,9 @@ pub enum Unit {
     /// One number by another; 1 would be best.
     #[serde(rename = "ratio")]
     Ratio,
+    /// A part of all, 0 to 1; 0 would be best.
+    #[serde(rename = "share")]
+    Share,
 }
 
 impl Unit {
@@ -104,6 +107,7 @@ impl Unit {
             Self::ProcessorTime => "µs of processor time/s",
             Self::SlicesPerSecond => "slices/s",
             Self::Ratio => "times",
+            Self::Share => "of all",
         }
     }
 

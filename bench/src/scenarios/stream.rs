@@ -8,11 +8,12 @@ use taskring::{BackendError, Mode, Runtime, RuntimeOptions, Task};
 use super::ops::NOTHING;
 use super::{SUBMISSION_EACH, submission_each};
 use crate::run::settle;
-use crate::{Error, Run, Scenario, Tally, Unit, Variant};
+use crate::stats::Spread;
+use crate::{Error, Run, Samples, Scenario, Tally, Unit, Variant};
 
 pub(super) const STREAM: Scenario = Scenario {
     name: "stream",
-    meaning: "An endless stream of tasks that do nothing, submitted in batches, their completions consumed: how many tasks a second the host can hand over and get back.",
+    meaning: "An endless stream of tasks that do nothing, submitted in batches, their completions consumed: how many tasks a second the host can hand over and get back. Whether host or device is the limit tells how often the host, when it looked, found that nothing had come back: the device was behind.",
     unit: Unit::TasksPerSecond,
     alternatives: &[SUBMISSION_EACH],
     run: measure,
@@ -29,9 +30,13 @@ fn measure(run: &mut Run<'_>) -> Result<(), Error> {
     );
     for &(capacity, batch) in shapes {
         let runtime = run.runtime(RuntimeOptions { capacity, ..Default::default() })?;
-        let mut tally = Tally::default();
+        let (mut tally, mut looks) = (Tally::default(), Looks::default());
         let name = format!("taskring, {batch} at a time, capacity {capacity}");
-        run.repeat(Variant::ours(name), || one_thread(&runtime, batch, span, &mut tally))?;
+        run.repeat(Variant::ours(&name), || one_thread(&runtime, batch, span, &mut tally, &mut looks))?;
+        if let Some(share) = Spread::of(&[looks.share()]) {
+            let variant = Variant::ours(format!("{name}: looks for completions in vain")).unit(Unit::Share);
+            run.note(variant, Samples::Repeated(share));
+        }
         let name = format!("taskring, {batch} at a time, capacity {capacity}, consumed by a second thread");
         run.repeat(Variant::ours(name), || two_threads(&runtime, batch, span, &mut tally))?;
     }
@@ -40,11 +45,30 @@ fn measure(run: &mut Run<'_>) -> Result<(), Error> {
     let mut tally = Tally::default();
     let batch = runtime.options().capacity as usize;
     let name = format!("taskring, boundary mode, {batch} at a time");
-    run.repeat(Variant::ours(name), || one_thread(&runtime, batch, span, &mut tally))
+    run.repeat(Variant::ours(name), || one_thread(&runtime, batch, span, &mut tally, &mut Looks::default()))
+}
+
+/// How often the host looked for completions, and how often there was none.
+#[derive(Default)]
+struct Looks {
+    all: u64,
+    vain: u64,
+}
+
+impl Looks {
+    fn share(&self) -> f64 {
+        self.vain as f64 / self.all.max(1) as f64
+    }
 }
 
 /// Tasks a second, by one thread that submits and consumes.
-fn one_thread(runtime: &Runtime, batch: usize, span: Duration, tally: &mut Tally) -> Result<f64, Error> {
+fn one_thread(
+    runtime: &Runtime,
+    batch: usize,
+    span: Duration,
+    tally: &mut Tally,
+    looks: &mut Looks,
+) -> Result<f64, Error> {
     let batch = vec![Task::new(NOTHING).item(); batch];
     // In boundary mode nothing ends before somebody waits for it.
     let patience = if runtime.residency().is_live() { Duration::ZERO } else { span };
@@ -53,6 +77,7 @@ fn one_thread(runtime: &Runtime, batch: usize, span: Duration, tally: &mut Tally
         tally.submitted(runtime.submit_batch(&batch)?.count());
         ended.clear();
         consumed += runtime.completions(&mut ended, usize::MAX, patience)?;
+        (looks.all, looks.vain) = (looks.all + 1, looks.vain + u64::from(ended.is_empty()));
         tally.completed(&ended)?;
     }
     let rate = consumed as f64 / start.elapsed().as_secs_f64();
