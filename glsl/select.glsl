@@ -1,7 +1,7 @@
 // Which ring a worker takes its next batch from, and the taking.
 
 bool tr_quick_batches; // whether the last batches of this worker were quick, and others are in the way of its claims
-uint tr_passes;        // turns in a row in which it left something to look for a Critical task
+uint tr_passes;        // turns in a row in which it left something for a Critical task that was not there yet
 uint tr_sharers;       // log2 of how many workers share a shard's rings
 
 // How urgent the entry at a ring's head is, less is more: a step of priority weighs as much as `aging_ticks` of age, so that an entry is
@@ -89,8 +89,10 @@ TrBatch tr_claim(uint tick) {
         }
         tr_away = tr_critical_shard();
     }
-    if (best == ~0u) return claim;
-    tr_passes = 0u;
+    if (best == ~0u) {
+        tr_passes = 0u;
+        return claim;
+    }
     uvec4 heads = uvec4(subgroupBroadcast(look.head, 0u), subgroupBroadcast(look.head, 1u),
                         subgroupBroadcast(look.head, 2u), subgroupBroadcast(look.head, 3u));
     uint chosen = best & 15u;
@@ -119,7 +121,7 @@ TrBatch tr_claim(uint tick) {
         entry = tr_load(tr_push.rings, tr_entry_word(ring, position));
         claim.wide = tr_uniform((entry & TR_ENTRY_WIDE) != 0u);
         count = tr_prefix(entry, position, claim.wide, claim.wide ? clamp(share, 1u, most) : most);
-        if (count == 0u) return claim;
+        if (count == 0u) break;
         held = claim.wide ? count > 1u : count == most && share > most;
         if (held) {
             tr_meet(); // the entries of the claim before have been read
@@ -153,6 +155,8 @@ TrBatch tr_claim(uint tick) {
         won = found == head;
         head = found;
     }
+    // Another worker was faster. If it was for a Critical task, that has been taken: the next turn does not look for one.
+    tr_passes = won || !waits ? 0u : TR_CLAIM_PASSES;
     if (!won) return claim;
     tr_acquire();
     if (claim.wide) tr_converge(); // the other lanes read the task on lane 0's word
