@@ -231,11 +231,7 @@ impl Slices {
     }
 
     pub(super) fn late(&self, wanted: &str, waited: Duration) -> BackendError {
-        BackendError::Timeout {
-            wanted: wanted.to_owned(),
-            reached: format!("submission {} still runs", self.submitted),
-            waited_ms: u64::try_from(waited.as_millis()).unwrap_or(u64::MAX),
-        }
+        BackendError::late(wanted, format!("submission {} still runs", self.submitted), waited)
     }
 }
 
