@@ -296,7 +296,7 @@ pub enum BackendError {
     ValueTaken {
         /// The value that was given.
         value: u64,
-        /// The smallest value that it would have to exceed.
+        /// What it has to exceed.
         taken: u64,
     },
     /// One signal from the host would move a timeline further than the device allows.

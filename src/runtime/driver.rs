@@ -23,7 +23,8 @@ use crate::program::Op;
 use frames::Before;
 
 /// What is reached when a slice that an engine recorded does not end.
-pub(super) const UNENDED: &str = "a recorded slice has not ended; submit its command buffer, or call discard_slice";
+pub(super) const UNENDED: &str =
+    "a recorded slice has not ended; submit its command buffer, or call discard_slice if it never is";
 
 /// What a driving step found.
 #[derive(Clone, Debug)]

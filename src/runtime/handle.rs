@@ -34,7 +34,8 @@ impl TaskHandle {
     /// Waits for the task to end, driving slices meanwhile.
     ///
     /// # Errors
-    /// [`BackendError::Timeout`] after `timeout`, and the task goes on: wait again. [`BackendError::AlreadyTaken`] after a wait that succeeded. What the device or the driver gives.
+    /// [`BackendError::Timeout`] after `timeout`, and the task goes on: wait again. [`BackendError::AlreadyTaken`] after a wait that succeeded. What
+    /// the device or the driver gives.
     pub fn wait(&mut self, timeout: Duration) -> Result<Completion, BackendError> {
         self.untaken()?;
         let ticket = self.ticket;

@@ -202,7 +202,7 @@ impl Inner {
     ) -> Result<T, BackendError> {
         let start = Instant::now();
         let deadline = start + timeout;
-        let slices = self.shared.lock().stats.slices;
+        let mut slices = None;
         loop {
             let next = {
                 let mut woken = Woken::default();
@@ -218,6 +218,7 @@ impl Inner {
                     return Ok(result);
                 }
                 state.check()?;
+                let slices = *slices.get_or_insert(state.stats.slices);
                 if Instant::now() >= deadline {
                     let State { journal, waiting, .. } = &*state;
                     let mut reached = format!("{} tasks unfinished, {waiting} of them paused", journal.in_flight());
