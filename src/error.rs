@@ -1,6 +1,7 @@
 //! The one error of the crate.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ash::vk;
 
@@ -287,6 +288,17 @@ pub enum BackendError {
         /// Number of tasks that wait.
         paused: u32,
     },
+    /// A recorded slice would end with a value that its semaphore has already, or will have before it.
+    #[error(
+        "record_slice: the value {value} is not greater than {taken}, which the timeline semaphore has reached or a slice \
+         recorded before ends with; give the value that this command buffer's submission signals"
+    )]
+    ValueTaken {
+        /// The value that was given.
+        value: u64,
+        /// What it has to exceed.
+        taken: u64,
+    },
     /// One signal from the host would move a timeline further than the device allows.
     #[error(
         "the timeline cannot go from {current} to {value} at once: this device allows steps of {limit}; signal in \
@@ -301,7 +313,7 @@ pub enum BackendError {
         limit: u64,
     },
     /// The runtime was stopped.
-    #[error("the runtime is stopped")]
+    #[error("the runtime is stopped; make a new one to submit more")]
     Stopped,
     /// A timeline index that was never created.
     #[error("timeline {timeline} does not exist; {count} do")]
@@ -351,8 +363,14 @@ pub enum BackendError {
         /// The submission's number.
         number: u64,
     },
+    /// A task's handle was asked once more after it had given the completion.
+    #[error("the completion of submission {number} was taken already; a handle gives it once")]
+    AlreadyTaken {
+        /// The submission's number.
+        number: u64,
+    },
     /// A tenant id at or past the end of the tenant table.
-    #[error("tenant {tenant} does not exist; the table has {count}")]
+    #[error("tenant {tenant} does not exist; the table has {count}, as RuntimeOptions::tenants says")]
     UnknownTenant {
         /// The id that was given.
         tenant: u32,
@@ -360,7 +378,7 @@ pub enum BackendError {
         count: u32,
     },
     /// A buffer handle that is not registered (any more).
-    #[error("buffer handle {handle:#010x} is not registered")]
+    #[error("buffer handle {handle:#010x} is not registered in this runtime, or not any more")]
     UnknownHandle {
         /// The handle that was given.
         handle: u32,
@@ -398,7 +416,9 @@ pub enum TaskProblem {
         word: u32,
     },
     /// The tenant is past the end of the table or switched off.
-    #[error("tenant {tenant} is switched off or past the table of {count}")]
+    #[error(
+        "tenant {tenant} is switched off or past the table of {count}; see Runtime::set_tenant and RuntimeOptions::tenants"
+    )]
     BadTenant {
         /// The tenant id.
         tenant: u32,
@@ -406,7 +426,9 @@ pub enum TaskProblem {
         count: u32,
     },
     /// The handle is not registered, or belongs to another tenant.
-    #[error("buffer handle {handle:#010x} is not registered for tenant {tenant}")]
+    #[error(
+        "buffer handle {handle:#010x} is not registered for tenant {tenant}; a registration is for one tenant of one runtime"
+    )]
     BadHandle {
         /// The buffer handle.
         handle: u32,
@@ -430,6 +452,12 @@ pub enum TaskProblem {
 }
 
 impl BackendError {
+    /// A wait that took too long.
+    pub(crate) fn late(wanted: impl Into<String>, reached: impl Into<String>, waited: Duration) -> Self {
+        let waited_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
+        Self::Timeout { wanted: wanted.into(), reached: reached.into(), waited_ms }
+    }
+
     /// Names the Vulkan command that returned `result`; device loss becomes its own variant.
     pub(crate) fn vulkan(call: &'static str, result: vk::Result) -> Self {
         if result == vk::Result::ERROR_DEVICE_LOST {

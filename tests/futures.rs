@@ -60,7 +60,7 @@ fn a_task_is_awaited_and_its_completion_comes_once() {
     let mut good = runtime.submit(Task::new(NOTHING).id(7)).unwrap();
     let completion = block_on(&mut good).unwrap();
     assert_eq!((completion.task_id, completion.outcome, completion.id), (7, Outcome::Done, good.id()));
-    assert!(matches!(block_on(&mut good), Err(BackendError::Protocol { .. })), "it was taken");
+    assert!(matches!(block_on(&mut good), Err(BackendError::AlreadyTaken { .. })), "it was taken");
     let bad = block_on(runtime.submit(Task::new(FAIL).param(12)).unwrap()).unwrap();
     assert_eq!(bad.outcome, Outcome::Faulted(12), "a fault is an end too");
 }

@@ -166,6 +166,29 @@ fn an_index_past_an_ops_own_array_stays_in_it() {
 }
 
 #[test]
+fn an_op_that_prints_runs_as_one_that_does_not() {
+    let device = device();
+    let prints = "#extension GL_EXT_debug_printf : require
+        Turn prints(TaskWorkItem task) {
+            debugPrintfEXT(\"task %u has %u\\\\n\", task.task_id, task.param);
+            buffer_store(task_output(task), task.task_id, task.param);
+            return task_complete();
+        }";
+    for width in [Width::Lane, Width::Subgroup] {
+        let program = Program::builder().op("prints", prints, width).build().unwrap();
+        let says: Vec<u8> = program.spirv().iter().flat_map(|word| word.to_le_bytes()).collect();
+        let text = b"task %u has %u\n";
+        assert!(says.windows(text.len()).any(|window| window == text), "what it prints is left in the kernel");
+        let runtime = device.runtime(&program, RuntimeOptions { capacity: 64, ..RuntimeOptions::default() });
+        let buffer = device.report(8);
+        let output = runtime.register_buffer(0, &buffer, 0..32).unwrap();
+        let tasks: Vec<_> = (0..8).map(|id| Task::new(0).output(output).id(id).param(id * 11).item()).collect();
+        assert!(run_all(&runtime, &tasks).iter().all(|done| done.outcome == Outcome::Done));
+        assert_eq!(words(&buffer), (0..8).map(|id| id * 11).collect::<Vec<u32>>());
+    }
+}
+
+#[test]
 fn what_an_op_does_to_its_copy_of_the_task_stays_there() {
     let device = device();
     let glsl = "Turn sly(TaskWorkItem task) {

@@ -85,8 +85,7 @@ impl Bench {
     }
 
     fn buffer(&self, kind: MemoryKind) -> Arc<Buffer> {
-        let desc = BufferDesc { name: "test", bytes: 256, kind, usage: vk::BufferUsageFlags::empty(), shared: false };
-        Arc::new(self.device.allocate(desc).expect("memory"))
+        Arc::new(self.device.allocate(BufferDesc::new("test", 256, kind)).expect("memory"))
     }
 }
 
@@ -261,11 +260,69 @@ fn what_cannot_be_recorded_is_refused_and_the_frame_goes_on_without() {
     };
     assert_eq!(attempt(&bench.frames, 1, Duration::ZERO), "budget");
     assert_eq!(attempt(&bench.frames, 1, 2000 * MS), "budget");
-    assert_eq!(attempt(&bench.frames, 0, MS), "value");
     assert_eq!(attempt(bench.runtime.progress(), 9, MS), "semaphore");
     bench.engine.submit(commands);
     bench.engine.rest();
     bench.frames_until_done();
+}
+
+#[test]
+fn a_value_that_is_taken_is_refused_with_the_one_to_exceed() {
+    let bench = bench(record_only());
+    bench.runtime.submit_batch(&[Task::new(NOTHING).item(); 2]).unwrap();
+    let commands = bench.engine.begin();
+    let record = |value| {
+        // SAFETY: nothing is recorded, but for what is discarded.
+        unsafe { bench.runtime.record_slice(commands, (&bench.frames, value), MS) }
+    };
+    assert_eq!(record(0), Err(BackendError::ValueTaken { value: 0, taken: 0 }), "reached");
+    assert_eq!(record(5), Ok(true));
+    let refused = record(5).unwrap_err();
+    assert_eq!(refused, BackendError::ValueTaken { value: 5, taken: 5 }, "promised");
+    for word in ["record_slice", "value 5", "timeline semaphore", "give the value"] {
+        assert!(refused.to_string().contains(word), "{refused}");
+    }
+    // SAFETY: the command buffer is never submitted.
+    assert!(unsafe { bench.runtime.discard_slice() }.unwrap());
+    bench.frames_until_done();
+}
+
+#[test]
+fn a_wait_without_a_frame_says_which_one_it_lacks() {
+    let bench = bench(record_only());
+    let mut task = bench.runtime.submit(Task::new(NOTHING)).unwrap();
+    let reached = |error: BackendError| match error {
+        BackendError::Timeout { reached, .. } => reached,
+        other => panic!("{other:?}"),
+    };
+    let none = reached(task.wait(5 * MS).unwrap_err());
+    assert!(none.contains("no slice was recorded") && none.contains("call record_slice"), "{none}");
+    let abandoned = bench.engine.begin();
+    assert!(bench.record(abandoned, MS).unwrap());
+    let unsubmitted = [
+        reached(task.wait(5 * MS).unwrap_err()),
+        reached(bench.runtime.drain(5 * MS).unwrap_err()),
+        reached(bench.runtime.snapshot(5 * MS).unwrap_err()),
+    ];
+    for said in unsubmitted {
+        assert!(said.contains("a recorded slice has not ended") && said.contains("discard_slice"), "{said}");
+    }
+    // SAFETY: the command buffer is never submitted.
+    assert!(unsafe { bench.runtime.discard_slice() }.unwrap());
+    bench.frames_until_done();
+    assert_eq!(task.wait(LONG).unwrap().outcome, Outcome::Done);
+    let mut paused = bench.runtime.submit(Task::new(NOTHING).paused_until(0, 1)).unwrap();
+    std::thread::scope(|scope| {
+        let said = scope.spawn(|| reached(paused.wait(200 * MS).unwrap_err()));
+        while !said.is_finished() {
+            bench.runtime.submit_batch(&[Task::new(NOTHING).item()]).unwrap();
+            bench.frame(MS, |_| ());
+            bench.engine.rest();
+        }
+        let said = said.join().unwrap();
+        assert!(!said.contains("no slice was recorded"), "there were some: {said}");
+    });
+    bench.runtime.stop(LONG).unwrap();
 }
 
 #[test]

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use draw::{draw_tile, show, write_png};
 use taskring::{
-    BufferDesc, Completion, MemoryKind, Outcome, Program, Runtime, RuntimeOptions, Signaller, Task, Timeline, Width, vk,
+    BufferDesc, Completion, MemoryKind, Outcome, Program, Runtime, RuntimeOptions, Signaller, Task, Timeline, Width,
 };
 use vulkan::Vulkan;
 
@@ -76,9 +76,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             start
         })
         .collect();
-    let allocate = |name, bytes, kind| {
-        device.allocate(BufferDesc { name, bytes, kind, usage: vk::BufferUsageFlags::empty(), shared: false })
-    };
+    let allocate = |name, bytes, kind| device.allocate(BufferDesc::new(name, bytes, kind));
     let packed = Arc::new(allocate("packed tiles", streams.len() as u64 * 4, MemoryKind::Mailbox)?);
     packed.mapped().ok_or("a mailbox is mapped")?.write(0, bytemuck::cast_slice(&streams))?;
     let tiles = Arc::new(allocate("tiles", bytes, MemoryKind::Private)?);

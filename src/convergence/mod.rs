@@ -51,6 +51,7 @@ pub struct ConvergenceProgram {
 
 /// Why the iterations ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum ConvergenceEnd {
     /// The last iteration changed nothing.
     Converged,

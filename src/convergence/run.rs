@@ -133,11 +133,7 @@ impl PreparedConvergence {
         if self.parts.progress.wait(self.submitted, timeout)? {
             return Ok(());
         }
-        Err(BackendError::Timeout {
-            wanted: "a transfer to converge".into(),
-            reached: format!("submission {} still runs", self.submitted),
-            waited_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
-        })
+        Err(BackendError::late("a transfer to converge", format!("submission {} still runs", self.submitted), timeout))
     }
 
     /// Submits some iterations after `before` others; how many there are at most.

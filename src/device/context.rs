@@ -44,7 +44,7 @@ impl Default for DeviceOptions {
 }
 
 /// What [`Device::compute_pipeline`] is to make.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct PipelineDesc<'a> {
     /// Debug name of the pipeline.
     pub name: &'a str,

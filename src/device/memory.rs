@@ -23,6 +23,7 @@ const USAGE: vk::BufferUsageFlags = vk::BufferUsageFlags::from_raw(
 
 /// Who writes a buffer and who reads it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum MemoryKind {
     /// The host writes, the GPU reads: host-visible and coherent, and device-local where there is such memory.
     ///
@@ -77,6 +78,14 @@ pub struct BufferDesc<'a> {
     /// Whether other queue families of the device's plan use it too, with no ownership transfers. Some devices reach
     /// such a buffer more slowly. Where the plan has one family, this changes nothing.
     pub shared: bool,
+}
+
+impl<'a> BufferDesc<'a> {
+    /// For one queue family, with the usage that every buffer has.
+    #[must_use]
+    pub const fn new(name: &'a str, bytes: u64, kind: MemoryKind) -> Self {
+        Self { name, bytes, kind, usage: vk::BufferUsageFlags::empty(), shared: false }
+    }
 }
 
 /// A buffer with its memory. Dropping it frees both, so whatever the GPU does with it must have ended.

@@ -21,6 +21,7 @@ pub(super) const SHARED_MEMORY: vk::MemoryPropertyFlags = vk::MemoryPropertyFlag
 
 /// Where subgroup size control comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum SizeControl {
     /// The device cannot be told a size; kernels take what `gl_SubgroupSize` says.
     Unavailable,
@@ -101,6 +102,7 @@ impl DevicePlan {
 
 /// Which device to take.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum DeviceSelector {
     /// The best acceptable one: discrete before integrated before virtual GPUs before CPU drivers, the first of equals.
     /// The environment variable `TASKRING_DEVICE` replaces this choice, and only this one.

@@ -115,6 +115,7 @@ impl LaunchDecision {
 
 /// What a slice was launched with, and all that this followed from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Launch {
     /// What the host knew of the tasks, without asking the device; see [`Runtime::last_launch`](crate::Runtime::last_launch).
     pub snapshot: TaskQueueSnapshot,

@@ -30,6 +30,21 @@ pub(crate) fn without_clock(spirv: &[u32]) -> Vec<u32> {
     without
 }
 
+/// Whether a module declares this extension: such declarations stand before all but the capabilities.
+pub(crate) fn declares(spirv: &[u32], extension: &[u8]) -> bool {
+    let mut rest = spirv.get(HEADER..).unwrap_or_default();
+    while let [first, ..] = *rest
+        && let Some((instruction, after)) = rest.split_at_checked((first >> 16) as usize)
+        && [CAPABILITY, EXTENSION].contains(&(first & 0xffff))
+    {
+        if first & 0xffff == EXTENSION && is_named(&instruction[1..], extension) {
+            return true;
+        }
+        rest = after;
+    }
+    false
+}
+
 /// Whether words are a literal string, which ends with a zero byte.
 fn is_named(words: &[u32], name: &[u8]) -> bool {
     let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
@@ -48,6 +63,12 @@ mod tests {
             .op("nothing", "Turn nothing(TaskWorkItem task) { return task_complete(); }", Width::Lane)
             .build()
             .expect("a program");
+        let clock = b"SPV_KHR_shader_clock";
+        assert_eq!(
+            [program.spirv(), &without_clock(program.spirv())].map(|spirv| declares(spirv, clock)),
+            [true, false]
+        );
+        assert!(!declares(program.spirv(), b"SPV_KHR_non_semantic_info") && !declares(&[0; 7], clock));
         let load = |spirv: &[u32]| rspirv::dr::load_words(spirv).expect("SPIR-V");
         let (with, without) = (load(program.spirv()), load(&without_clock(program.spirv())));
         let reads =

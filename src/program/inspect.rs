@@ -33,6 +33,9 @@ Turn everything(TaskWorkItem task) {
     }
 }";
 
+/// How [`Kernel::environment`] names the extension for instructions that a driver may pass over.
+const NON_SEMANTIC: &str = "Extension \"SPV_KHR_non_semantic_info\"";
+
 /// The generated functions, which differ from program to program. They call ops and `task_fault`, and nothing else.
 const OP_TABLE: [&str; 5] = ["tr_op_width(", "tr_is_quick(", "tr_run_quick(", "tr_run_lane(", "tr_run_wide("];
 
@@ -143,8 +146,10 @@ impl Kernel {
                 return reject(format!("declares {name}, a descriptor or push constant of its own ({class:?})"));
             }
         }
-        // Subgroup operations are the one thing that an op may ask for beyond what the scheduler does.
-        let asks = |what: &String| !own.environment.contains(what) && !what.starts_with("Capability GroupNonUniform");
+        // Beyond what the scheduler does, an op may ask for subgroup operations and for instructions without a meaning, such as those of
+        // `debugPrintfEXT`: they compute nothing, and a device of Vulkan 1.3 passes over them.
+        let allowed = |what: &str| what.starts_with("Capability GroupNonUniform") || what == NON_SEMANTIC;
+        let asks = |what: &String| !own.environment.contains(what) && !allowed(what);
         if let Some(what) = self.environment().find(asks) {
             return reject(format!("asks for {what}, which the runtime's kernels do not have"));
         }

@@ -21,6 +21,10 @@
 //! keeps its value from task to task, and cannot be initialized unless it is `const`. Devices are made without optional features, so an op
 //! has no 64-bit, 16-bit or 8-bit numbers; it may use subgroup operations, where the device has them.
 //!
+//! To look at values, an op may say `#extension GL_EXT_debug_printf : require` and call `debugPrintfEXT("%u\\n", value)`, on devices of Vulkan
+//! 1.3. It prints where the validation layer is told to; elsewhere the device passes over it. The text is preprocessed twice, so a line ends with two
+//! backslashes and an `n`.
+//!
 //! With the feature `shaderc` a [`Program`] is built from source, in a process or in a `build.rs` ([`Program::to_bytes`]); without it a
 //! program comes from such bytes ([`Program::from_bytes`]) and no compiler is needed.
 
@@ -40,7 +44,7 @@ pub use compile::{OpSource, ProgramBuilder};
 
 #[cfg(feature = "self-substrate-adapters")]
 pub(crate) use clamp::own_arrays;
-pub(crate) use clock::without_clock;
+pub(crate) use clock::{declares, without_clock};
 #[cfg(feature = "self-substrate-adapters")]
 pub(crate) use compile::{compile, first_error, preprocessed};
 

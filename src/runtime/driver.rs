@@ -22,6 +22,10 @@ use crate::policy::{self, Launch, LaunchDecision, LaunchFacts, LaunchPins, Megak
 use crate::program::Op;
 use frames::Before;
 
+/// What is reached when a slice that an engine recorded does not end.
+pub(super) const UNENDED: &str =
+    "a recorded slice has not ended; submit its command buffer, or call discard_slice if it never is";
+
 /// What a driving step found.
 #[derive(Clone, Debug)]
 pub(super) enum Step {
@@ -160,10 +164,15 @@ impl Driver {
 
     /// Waits until no slice runs.
     pub(super) fn settle(&mut self, context: &Context<'_>, deadline: Instant) -> Result<(), BackendError> {
+        let start = Instant::now();
         while let Some(first) = self.pending.front() {
             let left = deadline.saturating_duration_since(Instant::now());
             if !super::slices::wait(&first.end, context.spins, left)? {
-                return Err(self.slices.late("the running slice to end", Duration::ZERO));
+                let wanted = "the running slice to end";
+                return Err(match first.recorded {
+                    Some(_) => BackendError::late(wanted, UNENDED, start.elapsed()),
+                    None => self.slices.late(wanted, start.elapsed()),
+                });
             }
             self.reap(context)?;
         }

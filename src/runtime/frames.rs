@@ -32,8 +32,8 @@ impl Runtime {
     /// - The runtime is kept until then.
     ///
     /// # Errors
-    /// [`BackendError::BadOption`] for a budget out of range, a value that is not greater than what was reached or promised before, or a semaphore as
-    /// in [`Runtime::register_timeline`]; as [`Runtime::poll`]. Nothing was recorded then.
+    /// [`BackendError::BadOption`] for a budget out of range or a semaphore as in [`Runtime::register_timeline`]; [`BackendError::ValueTaken`] for a
+    /// value that is not greater than what was reached or promised before; as [`Runtime::poll`]. Nothing was recorded then.
     pub unsafe fn record_slice(
         &self,
         commands: vk::CommandBuffer,
@@ -50,7 +50,7 @@ impl Runtime {
             // SAFETY: the caller's promises.
             let recorded = unsafe { driver.record(context, commands, end, budget) };
             recorded.map_err(|error| match error {
-                error @ BackendError::BadOption { .. } => error,
+                error @ BackendError::ValueTaken { .. } => error,
                 error => inner.break_with(error),
             })
         })?;

@@ -21,7 +21,7 @@ use crate::runtime::Completion;
 /// On a GPU in live mode the runtime's thread takes a core while slices run and somebody waits like this.
 ///
 /// # Errors
-/// What the device or the driver gives; [`BackendError::Protocol`] once the completion was taken.
+/// What the device or the driver gives; [`BackendError::AlreadyTaken`] once the completion was taken.
 impl Future for TaskHandle {
     type Output = Result<Completion, BackendError>;
 

@@ -7,6 +7,7 @@ use crate::error::BackendError;
 
 /// When the value for a task or a group is signalled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Urgency {
     /// When the slice in which the last of them ended is over, as slices go; in live mode after the one that is queued behind it, if there is one.
     AtSliceEnd,

@@ -28,14 +28,14 @@ impl TaskHandle {
     }
 
     pub(super) fn untaken(&self) -> Result<(), BackendError> {
-        let what = || format!("the completion of submission {} was taken already", self.id.0);
-        if self.taken { Err(BackendError::Protocol { what: what() }) } else { Ok(()) }
+        if self.taken { Err(BackendError::AlreadyTaken { number: self.id.0 }) } else { Ok(()) }
     }
 
     /// Waits for the task to end, driving slices meanwhile.
     ///
     /// # Errors
-    /// [`BackendError::Timeout`] after `timeout`, and the task goes on: wait again. What the device or the driver gives.
+    /// [`BackendError::Timeout`] after `timeout`, and the task goes on: wait again. [`BackendError::AlreadyTaken`] after a wait that succeeded. What
+    /// the device or the driver gives.
     pub fn wait(&mut self, timeout: Duration) -> Result<Completion, BackendError> {
         self.untaken()?;
         let ticket = self.ticket;

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
-use super::driver::{Context, Driver, Shared, Step};
+use super::driver::{Context, Driver, Shared, Step, UNENDED};
 use super::journal::Delivery;
 use super::keeper::{Alarm, NIGHT, Sleep};
 use super::memory::Memory;
@@ -202,6 +202,7 @@ impl Inner {
     ) -> Result<T, BackendError> {
         let start = Instant::now();
         let deadline = start + timeout;
+        let mut slices = None;
         loop {
             let next = {
                 let mut woken = Woken::default();
@@ -217,11 +218,14 @@ impl Inner {
                     return Ok(result);
                 }
                 state.check()?;
+                let slices = *slices.get_or_insert(state.stats.slices);
                 if Instant::now() >= deadline {
                     let State { journal, waiting, .. } = &*state;
-                    let reached = format!("{} tasks unfinished, {waiting} of them paused", journal.in_flight());
-                    let waited_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
-                    return Err(BackendError::Timeout { wanted: wanted.to_owned(), reached, waited_ms });
+                    let mut reached = format!("{} tasks unfinished, {waiting} of them paused", journal.in_flight());
+                    if let Some(missing) = self.missing_slice(&state, slices) {
+                        reached = format!("{reached}; {missing}");
+                    }
+                    return Err(BackendError::late(wanted, reached, timeout));
                 }
                 state.next_record()
             };
@@ -246,6 +250,16 @@ impl Inner {
             let state = self.shared.lock();
             let nap = nap.min(deadline.saturating_duration_since(Instant::now()));
             drop(self.shared.changed.wait_timeout(state, nap).unwrap_or_else(PoisonError::into_inner));
+        }
+    }
+
+    /// Which slice a wait lacks, of those that an engine submits; `None` where the runtime submits them. There were `slices` when the wait began.
+    fn missing_slice(&self, state: &State, slices: u64) -> Option<&'static str> {
+        let none = "no slice was recorded meanwhile, and the runtime is record_only; call record_slice, submit, and wait again";
+        match state {
+            _ if !self.options.record_only => None,
+            State { slice_runs: true, .. } => Some(UNENDED),
+            State { stats, .. } => (stats.slices == slices).then_some(none),
         }
     }
 

@@ -69,16 +69,20 @@ pub struct RuntimeOptions {
     pub record_only: bool,
     /// Makes each worker that runs a task in this turn (1 is the first) or a later one of the first slice behave as if the driver had cut it
     /// there. For tests of recovery.
+    #[doc(hidden)]
     pub cut_turn: Option<u32>,
     /// Makes so many submissions, the first ones, go unheard by the slice that runs, as if it had just looked for the last time. For tests of
     /// that race.
+    #[doc(hidden)]
     pub missed_bells: u32,
     /// Makes so many changes of epochs, the first ones, be written without the hint to look for them. For tests that a lost hint costs no task.
+    #[doc(hidden)]
     pub missed_signals: u32,
 }
 
 /// Whether a running slice hears the host.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Mode {
     /// As [`RuntimeOptions::self_test`] decides; without one as the environment variable `TASKRING_MODE` says (`live` or `boundary`), and else
     /// as the device's own self-test does.

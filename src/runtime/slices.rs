@@ -11,7 +11,7 @@ use ash::vk;
 
 use crate::device::{Device, PipelineDesc, Timeline};
 use crate::error::BackendError;
-use crate::program::{Program, without_clock};
+use crate::program::{Program, declares, without_clock};
 
 /// How long a wait polls before it blocks. Reading the counter takes some 13 ns on the H100's driver, where a blocked thread wakes
 /// 40 us late; a slice that takes longer than this hardly notices.
@@ -72,6 +72,9 @@ impl Slices {
 
     fn build_pipeline(&self, program: &Program) -> Result<vk::Pipeline, BackendError> {
         let device = &self.device;
+        if device.facts().api_version < vk::API_VERSION_1_3 && declares(program.spirv(), b"SPV_KHR_non_semantic_info") {
+            return Err(BackendError::BadProgram { reason: "an op prints, which needs a device of Vulkan 1.3".into() });
+        }
         let untimed = (!device.plan().shader_clock).then(|| without_clock(program.spirv()));
         let info = vk::ShaderModuleCreateInfo::default().code(untimed.as_deref().unwrap_or(program.spirv()));
         // SAFETY: the words are SPIR-V that the crate's compiler made, as `Program` promises.
@@ -231,11 +234,7 @@ impl Slices {
     }
 
     pub(super) fn late(&self, wanted: &str, waited: Duration) -> BackendError {
-        BackendError::Timeout {
-            wanted: wanted.to_owned(),
-            reached: format!("submission {} still runs", self.submitted),
-            waited_ms: u64::try_from(waited.as_millis()).unwrap_or(u64::MAX),
-        }
+        BackendError::late(wanted, format!("submission {} still runs", self.submitted), waited)
     }
 }
 

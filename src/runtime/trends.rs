@@ -20,6 +20,7 @@ const ITERATIONS: u32 = 8;
 
 /// How full a partition is, and how long its tasks wait.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct PartitionTrend {
     /// Tasks that a worker may claim.
     pub depth: u32,

@@ -127,8 +127,6 @@ fn an_op_has_no_descriptors_constants_or_environment_of_its_own() {
     assert!(build(&[("sly", &sly(own, "buffer_store(task_output(task), 0u, mine.x);"), Width::Lane)]).is_err());
     rejected_in_both_widths(INT64, "uint64_t x = uint64_t(task.param) << 3; buffer_words(Buffer(uint(x)));", "Int64");
     rejected_in_both_widths("", "double x = double(task.param); buffer_words(Buffer(uint(x)));", "Float64");
-    let print = "#extension GL_EXT_debug_printf : require";
-    rejected_in_both_widths(print, "debugPrintfEXT(\"%u\", task.param);", "SPV_KHR_non_semantic_info");
 }
 
 #[test]

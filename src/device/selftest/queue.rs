@@ -120,11 +120,8 @@ impl Queue {
             return Ok(());
         }
         let queue = if self.other { "other" } else { "slices'" };
-        Err(BackendError::Timeout {
-            wanted: format!("the self-test's {kernel:?} kernel to end by itself on the {queue} queue"),
-            reached: "it still runs".into(),
-            waited_ms: start.elapsed().as_millis() as u64,
-        })
+        let wanted = format!("the self-test's {kernel:?} kernel to end by itself on the {queue} queue");
+        Err(BackendError::late(wanted, "it still runs", start.elapsed()))
     }
 
     /// Whether a submission may still be running. Then everything that it uses must be leaked.

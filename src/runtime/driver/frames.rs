@@ -30,10 +30,11 @@ impl Driver {
         budget: Duration,
     ) -> Result<bool, BackendError> {
         self.reap(context)?;
-        let again = |pending: &Pending| pending.end.0.raw() == end.0.raw() && pending.end.1 >= end.1;
-        if self.pending.iter().any(again) || end.0.value()? >= end.1 {
-            let must = "greater than what the semaphore has reached and than that of the slice before";
-            return Err(BackendError::BadOption { option: "value", value: end.1, must });
+        let promised =
+            self.pending.iter().filter(|pending| pending.end.0.raw() == end.0.raw()).map(|pending| pending.end.1);
+        let taken = promised.fold(end.0.value()?, u64::max);
+        if end.1 <= taken {
+            return Err(BackendError::ValueTaken { value: end.1, taken });
         }
         let wanted = {
             let mut state = context.shared.lock();
