@@ -111,6 +111,8 @@ fn cancelled_tasks_end_where_they_wait_and_others_do_not_notice() {
 fn cancelling_nobody_launches_nothing() {
     let bench = bench(small());
     bench.submit(&[bench.waiter(0, TimelineId::DEFAULT, 1)]);
+    // No slice runs then, however long the first one took.
+    assert_eq!(bench.runtime.drain(LONG), Err(BackendError::Stalled { paused: 1 }));
     bench.parked();
     assert_eq!(bench.runtime.cancel([]), Ok(0));
     let slices = bench.runtime.stats().slices;
