@@ -22,6 +22,24 @@ uint tr_prefix(uint entry, uint position, bool wide, uint most) {
     return others == uvec4(0u) ? gl_SubgroupSize : subgroupBallotFindLSB(others);
 }
 
+// Reads the batches behind the one whose position each lane has, up to so many tasks with it, into tr_claimed. How many tasks of lanes there are, written
+// one behind another. Uniform control flow.
+uint tr_batches_behind(uint ring, uint position, uint most, uint share) {
+    uint next[TR_CLAIM_BATCHES]; // loaded together
+    [[unroll]] for (uint i = 1u; i < TR_CLAIM_BATCHES; ++i) next[i] = tr_load(tr_push.rings, tr_entry_word(ring, position + i * most));
+    [[unroll]] for (uint i = 1u; i < TR_CLAIM_BATCHES; ++i) {
+        if (gl_SubgroupInvocationID < most) tr_claimed[i * most + gl_SubgroupInvocationID] = next[i];
+    }
+    uint count = 0u;
+    uint those = most;
+    for (uint i = most; those == most && i < min(share, TR_CLAIM_BATCHES * most); i += most) {
+        uint own = gl_SubgroupInvocationID < most ? tr_claimed[i + gl_SubgroupInvocationID] : 0u;
+        those = tr_prefix(own, position + i, false, most);
+        count += those;
+    }
+    return count;
+}
+
 // The entries of `claim` behind those of `batches` batches, or wide tasks, as a batch of their own. Uniform control flow.
 void tr_next_claimed(inout TrBatch claim, uint batches) {
     uint most = claim.wide ? 1u : min(tr_launch.batch, gl_SubgroupSize);
@@ -42,6 +60,11 @@ uint tr_critical_shard() {
         if (lanes != uvec4(0u)) return (tr_home + base + subgroupBallotFindLSB(lanes)) & (tr_launch.shards - 1u);
     }
     return tr_home;
+}
+
+// What lanes 0 to 3 have. Uniform control flow.
+uvec4 tr_of_four(uint value) {
+    return uvec4(subgroupBroadcast(value, 0u), subgroupBroadcast(value, 1u), subgroupBroadcast(value, 2u), subgroupBroadcast(value, 3u));
 }
 
 // Each lane: the most urgent ring that it has looked at.
@@ -65,8 +88,8 @@ uint tr_look_round(uint tick, out TrLook look) {
         uint key = urgency == ~0u ? ~0u : urgency << 4u | i;
         if (key < look.key) look = TrLook(key, head, tail - head);
     }
-    return min(min(subgroupBroadcast(look.key, 0u), subgroupBroadcast(look.key, 1u)),
-               min(subgroupBroadcast(look.key, 2u), subgroupBroadcast(look.key, 3u)));
+    uvec4 keys = tr_of_four(look.key);
+    return min(min(keys.x, keys.y), min(keys.z, keys.w));
 }
 
 // Attempts to take a batch from the most urgent ring of two shards, or several where there are more than enough. Uniform control flow.
@@ -93,19 +116,13 @@ TrBatch tr_claim(uint tick) {
         tr_passes = 0u;
         return claim;
     }
-    uvec4 heads = uvec4(subgroupBroadcast(look.head, 0u), subgroupBroadcast(look.head, 1u),
-                        subgroupBroadcast(look.head, 2u), subgroupBroadcast(look.head, 3u));
     uint chosen = best & 15u;
-    uint head = heads[chosen & 3u];
+    uint head = tr_of_four(look.head)[chosen & 3u];
     // A head gives out what one worker takes at once in the time from reading it to swapping it. So where there is much, and batches are quick, a worker
     // takes its share of what is left (guided self-scheduling; Polychronopoulos and Kuck, 1987), and one batch at least.
     uint most = min(tr_launch.batch, gl_SubgroupSize);
     uint share = 0u;
-    if (tr_quick_batches) {
-        uvec4 depths = uvec4(subgroupBroadcast(look.depth, 0u), subgroupBroadcast(look.depth, 1u),
-                             subgroupBroadcast(look.depth, 2u), subgroupBroadcast(look.depth, 3u));
-        share = depths[chosen & 3u] >> tr_sharers;
-    }
+    if (tr_quick_batches) share = tr_of_four(look.depth)[chosen & 3u] >> tr_sharers;
     claim.priority = chosen < TASK_PRIORITIES ? chosen : chosen - TASK_PRIORITIES;
     uint ring = tr_ring(chosen < TASK_PRIORITIES ? tr_home : tr_away, claim.priority);
 
@@ -126,19 +143,7 @@ TrBatch tr_claim(uint tick) {
         if (held) {
             tr_meet(); // the entries of the claim before have been read
             if (gl_SubgroupInvocationID < count) tr_claimed[gl_SubgroupInvocationID] = entry;
-        }
-        if (held && !claim.wide) {
-            uint next[TR_CLAIM_BATCHES]; // loaded together
-            [[unroll]] for (uint i = 1u; i < TR_CLAIM_BATCHES; ++i) next[i] = tr_load(tr_push.rings, tr_entry_word(ring, position + i * most));
-            [[unroll]] for (uint i = 1u; i < TR_CLAIM_BATCHES; ++i) {
-                if (gl_SubgroupInvocationID < most) tr_claimed[i * most + gl_SubgroupInvocationID] = next[i];
-            }
-            uint those = most;
-            for (uint i = most; those == most && i < min(share, TR_CLAIM_BATCHES * most); i += most) {
-                uint own = gl_SubgroupInvocationID < most ? tr_claimed[i + gl_SubgroupInvocationID] : 0u;
-                those = tr_prefix(own, position + i, false, most);
-                count += those;
-            }
+            if (!claim.wide) count += tr_batches_behind(ring, position, most, share);
         }
 
         // Relaxed: the head hands out entries; what they name is ordered by the fences of tr_enqueue's callers and tr_acquire below. The entries

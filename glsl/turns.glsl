@@ -40,7 +40,15 @@ uint tr_cancelling; // whether any task is cancelled, as this turn began
 
 uint tr_open_tenants; // those below are all on, as this turn began: nobody has to wait for their words
 
-// Looks up a task's input and output; false if there is one that is not registered.
+// Begins a task's turn: whose accesses they are, and none of them did anything wrong yet.
+void tr_begin(TaskWorkItem item) {
+    tr_tenant = item.tenant_id;
+    tr_fault = 0u;
+    tr_input_view = TrView(0u, uvec2(0u), 0u);
+    tr_output_view = tr_input_view;
+}
+
+// Looks up a task's input and output, after tr_begin; false if there is one that is not registered.
 bool tr_open(TaskWorkItem item) {
     bool input_known = tr_resolve(item.input_handle, tr_input_view);
     bool output_known = tr_resolve(item.output_handle, tr_output_view);
@@ -49,10 +57,7 @@ bool tr_open(TaskWorkItem item) {
 
 // What forbids a claimed task to run, 0 if nothing. Opens its buffers.
 uint tr_run_fault(TaskWorkItem item) {
-    tr_tenant = item.tenant_id;
-    tr_fault = 0u;
-    tr_input_view = TrView(0u, uvec2(0u), 0u);
-    tr_output_view = tr_input_view;
+    tr_begin(item);
     if (tr_op_width(item.op_handle) == TR_WIDTH_UNKNOWN) return TASK_FAULT_UNKNOWN_OP;
     // The bound comes first: an id past the table's end never reads it.
     if (item.tenant_id >= tr_launch.tenants) return TASK_FAULT_BAD_TENANT;
@@ -66,10 +71,7 @@ bool tr_cuts; // whether this turn is cut, as a driver would; for tests
 bool tr_all_plain(bool mine, TaskWorkItem item) {
     bool plain = true;
     if (mine) {
-        tr_tenant = item.tenant_id;
-        tr_fault = 0u;
-        tr_input_view = TrView(0u, uvec2(0u), 0u);
-        tr_output_view = tr_input_view;
+        tr_begin(item);
         plain = all(bvec4(tr_is_schedulable(item.state), item.priority < TASK_PRIORITIES, item.tenant_id < min(tr_open_tenants, tr_launch.tenants),
                           tr_is_quick(item.op_handle)));
         if ((item.input_handle | item.output_handle) != 0u) plain = tr_open(item) && plain;
