@@ -4,7 +4,7 @@ use std::ffi::CStr;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use ash::ext::{debug_utils, device_fault};
+use ash::ext::debug_utils;
 #[cfg(unix)]
 use ash::khr::external_semaphore_fd;
 use ash::prelude::VkResult;
@@ -15,7 +15,7 @@ use gpu_allocator::{AllocationSizes, AllocatorDebugSettings};
 use super::cache::Cache;
 use super::chains;
 use super::facts::DeviceFacts;
-use super::fault::{self, FaultReport};
+use super::fault;
 use super::instance::{Instance, ValidationLog, c_string};
 use super::loss::Loss;
 use super::plan::{DevicePlan, DeviceSelector, choose};
@@ -191,7 +191,7 @@ impl Device {
         let shared = Shared {
             #[cfg(unix)]
             external_semaphores: plan.external_timelines.then(|| external_semaphore_fd::Device::new(&instance, &raw)),
-            loss: Loss::new(plan.fault_reports.then(|| fault_reader(&instance, &raw))),
+            loss: Loss::new(plan.fault_reports.then(|| fault::reader(&instance, &raw))),
             retired: Mutex::default(),
             testing: Mutex::default(),
             self_test: OnceLock::new(),
@@ -411,13 +411,6 @@ impl Drop for OwnedDevice {
         // the device is kept until what it submitted is done.
         unsafe { self.0.destroy_device(None) };
     }
-}
-
-/// What asks the driver why the device was lost; `deviceFault` is enabled.
-fn fault_reader(instance: &ash::Instance, raw: &ash::Device) -> Box<dyn Fn() -> Option<FaultReport> + Send + Sync> {
-    let functions = device_fault::Device::new(instance, raw);
-    // SAFETY: the device lives as long as what notes its loss, which asks only then.
-    Box::new(move || unsafe { fault::read(functions.fp(), functions.device()) })
 }
 
 /// An allocator whose blocks start small: a runtime in somebody's engine should not take 256 MiB for its first page.

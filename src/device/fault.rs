@@ -77,11 +77,21 @@ impl fmt::Display for FaultReport {
     }
 }
 
+/// What asks the driver why the device was lost; `deviceFault` is enabled.
+pub(super) fn reader(
+    instance: &ash::Instance,
+    raw: &ash::Device,
+) -> Box<dyn Fn() -> Option<FaultReport> + Send + Sync> {
+    let functions = device_fault::Device::new(instance, raw);
+    // SAFETY: the device lives as long as what notes its loss, which asks only then.
+    Box::new(move || unsafe { read(functions.fp(), functions.device()) })
+}
+
 /// Asks the driver. `None` if it does not answer.
 ///
 /// # Safety
 /// The device is alive and lost, and has `deviceFault` enabled; the function is its own.
-pub(super) unsafe fn read(functions: &device_fault::DeviceFn, device: vk::Device) -> Option<FaultReport> {
+unsafe fn read(functions: &device_fault::DeviceFn, device: vk::Device) -> Option<FaultReport> {
     let ask = functions.get_device_fault_info_ext;
     let mut counts = vk::DeviceFaultCountsEXT::default();
     // SAFETY: the caller's promise; without an info only the counts are written.
