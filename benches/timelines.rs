@@ -13,9 +13,10 @@ use std::time::{Duration, Instant};
 use common::{LONG, Latency, latency};
 use taskring::device::Probe;
 use taskring::{
-    BackendError, Buffer, BufferDesc, BufferHandle, Carrier, Device, DeviceOptions, MemoryKind, Mode, Program, Runtime,
+    BackendError, Buffer, BufferDesc, BufferHandle, Carrier, Device, DeviceOptions, MemoryKind, Program, Runtime,
     RuntimeOptions, Signaller, Task, Timeline, TimelineId, Width, vk,
 };
+use taskring_bench::Warmer;
 use wire::{Queue, Sender, Wire, name};
 
 const CLOCKS_RISE: Duration = Duration::from_millis(500);
@@ -24,7 +25,6 @@ const QUEUES: [Queue; 3] = [Queue::Slices, Queue::Other, Queue::Transfer];
 const MISSING: usize = 20;
 const NOTHING: u32 = 0;
 const TOLL: u32 = 1;
-const ENDLESS: u32 = 2;
 
 fn main() -> Result<(), BackendError> {
     let device = Device::new(DeviceOptions::default())?;
@@ -41,7 +41,6 @@ fn main() -> Result<(), BackendError> {
             }",
             Width::Lane,
         )
-        .op("endless", "Turn endless(TaskWorkItem task) { return task_yield(0u, 0u); }", Width::Lane)
         .build()?;
     let samples = if device.is_cpu() { 200 } else { 3_000 };
     println!("\n{:<66} p50 us    p99 us", "from the signal to its answer seen by the host");
@@ -297,23 +296,11 @@ fn parked(device: &Device, program: &Program, count: usize) -> Result<(), Backen
     Ok(())
 }
 
-/// Keeps the device busy for as long as its clocks take to rise: while the host prepares what is measured it would be idle, and they would fall.
-fn warm(device: &Device, program: &Program) -> Result<(), BackendError> {
-    let options = RuntimeOptions { mode: Mode::Boundary, launch_on_submit: false, ..Default::default() };
-    let runtime = Runtime::new(device, program, options)?;
-    runtime.submit_batch(&vec![Task::new(ENDLESS).item(); 1_024])?;
-    let start = Instant::now();
-    while start.elapsed() < CLOCKS_RISE / 2 {
-        runtime.run_slice(LONG)?;
-    }
-    runtime.stop(LONG)?;
-    Ok(())
-}
-
 /// A million tasks that one signal resumes.
 fn many(device: &Device, program: &Program) -> Result<(), BackendError> {
     let log2 = if device.is_cpu() { 16 } else { 20 };
     println!("\n{} tasks that one signal resumes, until the last one runs     M resumes/s", 1u32 << log2);
+    let warmer = Warmer::new(device)?;
     // The default has fewer shards for so large a capacity, whose rings are large.
     for (workers, shards) in [(None, None), (None, Some(32)), (Some(1024), Some(64)), (Some(2048), Some(64))] {
         if device.is_cpu() && workers.is_some() {
@@ -332,7 +319,7 @@ fn many(device: &Device, program: &Program) -> Result<(), BackendError> {
             }
             // A slice runs, and all of them wait in lists.
             bench.runtime.snapshot(LONG)?;
-            warm(device, program)?;
+            warmer.warm()?;
             bench.runtime.signal(TimelineId::DEFAULT, u64::from(round) - 1)?;
             std::thread::sleep(Duration::from_micros(300));
             let start = Instant::now();

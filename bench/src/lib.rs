@@ -27,6 +27,7 @@ pub mod scenarios;
 mod stats;
 mod submissions;
 mod tally;
+mod warmer;
 
 pub use bench::Bench;
 pub use cli::main;
@@ -40,3 +41,4 @@ pub use scenario::{About, Scenario, Size};
 pub use stats::{Latencies, Percentiles, Spread};
 pub use submissions::{On, Submissions};
 pub use tally::Tally;
+pub use warmer::Warmer;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use taskring::device::{Loops, Probe};
 use taskring::{
-    Buffer, BufferDesc, BufferHandle, Device, MemoryKind, Mode, Program, Runtime, RuntimeOptions, Task, TaskPriority,
+    Buffer, BufferDesc, BufferHandle, Device, MemoryKind, Program, Runtime, RuntimeOptions, Task, TaskPriority,
     TaskWorkItem, Width, vk,
 };
 
@@ -79,7 +79,7 @@ pub(super) fn options(run: &Run<'_>) -> RuntimeOptions {
 
 /// What opens and closes for the tasks of [`SPINS`].
 pub(super) struct Gate {
-    word: Arc<Buffer>,
+    pub(super) word: Arc<Buffer>,
     pub(super) input: BufferHandle,
 }
 
@@ -140,37 +140,6 @@ pub(super) fn calibrate(
             let parts = all.as_secs_f64() / TURN.as_secs_f64();
             return Ok((f64::from(rounds) / parts).clamp(1.0, f64::from(MOST_ROUNDS)) as u32);
         }
-    }
-}
-
-/// How long a device is kept busy for its clocks to be up: an idle H100's fall within a tenth of a second to a sixth of what they are under load.
-const RISES: Duration = Duration::from_millis(150);
-
-/// Keeps the device busy while the host does what is not timed, and the device would be idle meanwhile.
-pub(super) struct Warmer(Option<Runtime>);
-
-impl Warmer {
-    /// For a CPU, whose clocks are up already, one that does nothing.
-    pub(super) fn new(run: &Run<'_>) -> Result<Self, Error> {
-        if run.is_cpu() {
-            return Ok(Self(None));
-        }
-        let options = RuntimeOptions { mode: Mode::Boundary, launch_on_submit: false, ..options(run) };
-        let runtime = run.runtime_of(&program()?, options)?;
-        let gate = Gate::new(run.device(), &runtime)?;
-        // It is never opened: they yield until the runtime goes.
-        let task = Task::new(SPINS).input(gate.input).param(1).item();
-        submit_all(&runtime, &vec![task; 1 << 10], &mut Tally::default())?;
-        Ok(Self(Some(runtime)))
-    }
-
-    pub(super) fn warm(&self) -> Result<(), Error> {
-        let Some(runtime) = &self.0 else { return Ok(()) };
-        let start = Instant::now();
-        while start.elapsed() < RISES {
-            runtime.run_slice(LONGEST)?;
-        }
-        Ok(())
     }
 }
 

@@ -1,19 +1,15 @@
 //! How fast the device works off what is there.
 
-use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use taskring::{
-    Buffer, BufferDesc, Device, MemoryKind, Mode, Program, Runtime, RuntimeOptions, Task, TaskWorkItem, Width, vk,
-};
+use taskring::{Device, Mode, Program, Runtime, RuntimeOptions, Task, TaskWorkItem, Width, vk};
 
 use super::drain::{PRIORITIES, submit_all};
-use super::load::Warmer;
+use super::load::Gate;
 use super::recorded::{INDEPENDENT, independent, records};
 use super::{SUBMISSION_EACH, submission_each};
 use crate::run::{LONGEST, settle};
-use crate::{Error, Run, Scenario, Tally, Unit, Variant};
+use crate::{Error, Run, Scenario, Tally, Unit, Variant, Warmer};
 
 pub(super) const PREFILLED: Scenario = Scenario {
     name: "prefilled",
@@ -99,16 +95,16 @@ fn shape(run: &mut Run<'_>, width: Width, count: u32, fills: u32) -> Result<(), 
         let grid = workers.map_or("the default grid".into(), |workers| format!("{workers} workers"));
         let grid = shards.map_or(grid.clone(), |shards| format!("{grid}, {shards} shards"));
         let runtime = run.runtime_of(&program, options)?;
-        let gate = Gate::new(run, &runtime)?;
+        let prefilled = Prefilled::new(run.device(), &runtime)?;
         let mut tally = Tally::default();
         let rate = |took: Duration| f64::from(count) * f64::from(fills) / took.as_secs_f64();
         run.repeat(Variant::ours(format!("{name}, in the rings, {grid}")), || {
-            (0..fills).map(|_| gate.rings(count, &mut tally)).sum::<Result<Duration, Error>>().map(rate)
+            (0..fills).map(|_| prefilled.rings(count, &mut tally)).sum::<Result<Duration, Error>>().map(rate)
         })?;
         // How fast lines are taken in does not depend on the shards.
         if workers.is_none() && !wide {
             run.repeat(Variant::ours(format!("{name}, in the host's lines, {grid}")), || {
-                (0..fills).map(|_| gate.lines(count, &mut tally)).sum::<Result<Duration, Error>>().map(rate)
+                (0..fills).map(|_| prefilled.lines(count, &mut tally)).sum::<Result<Duration, Error>>().map(rate)
             })?;
         }
     }
@@ -134,33 +130,16 @@ pub(super) fn shards_that_fit(device: &Device, capacity: u32, most: u32) -> Opti
     (0..=most.max(1).ilog2()).rev().map(|log2| 1 << log2).find(fits)
 }
 
-/// A runtime and the word that its tasks look at.
-struct Gate<'a> {
+/// A runtime, and what its tasks look at.
+struct Prefilled<'a> {
     runtime: &'a Runtime,
-    word: Arc<Buffer>,
-    input: taskring::BufferHandle,
+    gate: Gate,
     warmer: Warmer,
 }
 
-impl<'a> Gate<'a> {
-    fn new(run: &Run<'_>, runtime: &'a Runtime) -> Result<Self, Error> {
-        let word = Arc::new(run.device().allocate(BufferDesc {
-            name: "gate",
-            bytes: 256,
-            kind: MemoryKind::Mailbox,
-            usage: vk::BufferUsageFlags::empty(),
-            shared: false,
-        })?);
-        let input = runtime.register_buffer(0, &word, 0..256)?;
-        Ok(Self { runtime, word, input, warmer: Warmer::new(run)? })
-    }
-
-    /// Written while no slice runs: the next one's submission orders it.
-    fn set(&self, value: u32) -> Result<(), Error> {
-        let mapped = self.word.mapped().ok_or_else(|| Error::Wrong { what: "the gate is not mapped".into() })?;
-        mapped.store(0, value, Relaxed)?;
-        taskring::device::store_fence();
-        Ok(())
+impl<'a> Prefilled<'a> {
+    fn new(device: &Device, runtime: &'a Runtime) -> Result<Self, Error> {
+        Ok(Self { runtime, gate: Gate::new(device, runtime)?, warmer: Warmer::new(device)? })
     }
 
     /// How long tasks take from the host's lines on.
@@ -172,9 +151,9 @@ impl<'a> Gate<'a> {
 
     /// How long tasks take from the rings on.
     fn rings(&self, count: u32, tally: &mut Tally) -> Result<Duration, Error> {
-        self.set(0)?;
+        self.gate.set(false)?;
         let before = self.runtime.stats().admitted;
-        submit_all(self.runtime, &tasks(Task::new(GATED).input(self.input), count), tally)?;
+        submit_all(self.runtime, &tasks(Task::new(GATED).input(self.gate.input), count), tally)?;
         let (began, all) = (Instant::now(), before + u64::from(count));
         while self.runtime.stats().admitted < all {
             self.runtime.run_slice(LONGEST)?;
@@ -186,7 +165,7 @@ impl<'a> Gate<'a> {
             }
         }
         self.warmer.warm()?;
-        self.set(1)?;
+        self.gate.set(true)?;
         self.work_off(tally)
     }
 
@@ -208,7 +187,7 @@ impl<'a> Gate<'a> {
             }
             took += start.elapsed();
             // Takes over what has ended, and launches nothing.
-            let handle = runtime.register_buffer(0, &self.word, 0..256)?;
+            let handle = runtime.register_buffer(0, &self.gate.word, 0..256)?;
             runtime.unregister_buffer(handle, LONGEST)?;
         }
         settle(runtime, tally)?;
