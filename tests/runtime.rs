@@ -269,7 +269,7 @@ fn a_wait_ends_by_itself_and_the_task_goes_on() {
     let device = device();
     let runtime = device.runtime(&lane_program(&OPS), small());
     let mut handle = runtime.submit(Task::new(NOTHING).paused_until(0, 1)).unwrap();
-    runtime.snapshot(LONG).unwrap(); // the host learns that it waits
+    assert_eq!(runtime.drain(LONG), Err(BackendError::Stalled { paused: 1 }), "the host learns that it waits");
     let start = Instant::now();
     let late = handle.wait(Duration::from_millis(60));
     assert!(
