@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 use taskring::{BackendError, Program, Runtime, RuntimeOptions, Task, TaskHandle, TaskWorkItem, TimelineId, Width};
 
 use super::drain::submit_all;
-use super::load::unfit;
+use super::load::{ROUND, unfit};
 use crate::run::{LONGEST, settle};
 use crate::{Error, Run, Scenario, Tally, Unit, Variant};
 
 pub(super) const PHASES: Scenario = Scenario {
     name: "phases",
-    meaning: "Bursts of tasks of a lane each that give way a few times; then few long tasks of a subgroup each; then many that wait, of which one is resumed now and then. How long each phase takes by itself, and all of them in turn, without the pauses that belong to them.",
+    meaning: "Bursts of tasks of a lane each that compute and give way a few times; then few long tasks of a subgroup each; then many that wait, of which one is resumed now and then. How long each phase takes by itself, and all of them in turn, without the pauses that belong to them.",
     unit: Unit::Micros,
     alternatives: &["the same, each slice with a fixed number of workers and up to 100 ms long"],
     run: measure,
@@ -20,7 +20,7 @@ pub(super) const PHASES: Scenario = Scenario {
 const SHORT: u32 = 0;
 const LONG: u32 = 1;
 /// Between two bursts, and between two signals: slices have left the device by then.
-const PAUSE: Duration = Duration::from_millis(2);
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// How much there is to do.
 #[derive(Clone, Copy)]
@@ -28,6 +28,9 @@ struct Load {
     bursts: u32,
     burst: u32,
     yields: u32,
+    /// Of arithmetic, in each of their turns: so many that a burst is to keep the usual grid longer than the host takes to hand it over, or no
+    /// setting would matter.
+    rounds: u32,
     /// Of a subgroup each.
     long: u32,
     turns: u32,
@@ -35,17 +38,26 @@ struct Load {
     signals: u32,
 }
 
-const ON_GPU: Load =
-    Load { bursts: 8, burst: 1 << 16, yields: 8, long: 16, turns: 1_000, waiting: 50_000, signals: 100 };
-const ON_CPU: Load = Load { bursts: 2, burst: 1 << 10, yields: 4, long: 4, turns: 32, waiting: 500, signals: 5 };
+const ON_GPU: Load = Load {
+    bursts: 8,
+    burst: 1 << 16,
+    yields: 8,
+    rounds: 1 << 13,
+    long: 16,
+    turns: 1_000,
+    waiting: 50_000,
+    signals: 100,
+};
+const ON_CPU: Load =
+    Load { bursts: 2, burst: 1 << 10, yields: 4, rounds: 1 << 4, long: 4, turns: 32, waiting: 500, signals: 5 };
 
 fn measure(run: &mut Run<'_>) -> Result<(), Error> {
     if let Some(reason) = unfit(run)? {
         run.skip(Variant::ours("the policy"), reason);
         return Ok(());
     }
-    let program = program()?;
     let load = if run.is_cpu() { ON_CPU } else { ON_GPU };
+    let program = program(load.rounds)?;
     let fixed: &[u32] =
         if run.is_cpu() { &[1, 2] } else { run.size().pick(&[256], &[32, 256, 1024], &[32, 256, 1024]) };
     let settings = fixed.iter().map(|workers| {
@@ -80,26 +92,21 @@ fn micros(took: Result<Duration, Error>) -> Result<f64, Error> {
     Ok(took?.as_secs_f64() * 1e6)
 }
 
-fn program() -> Result<Program, BackendError> {
-    Program::builder()
-        .op(
-            "phases_short",
-            "Turn phases_short(TaskWorkItem task) {
-                if (task.continuation_pc < task.param) return task_yield(task.continuation_pc + 1u, 0u);
-                return task_complete();
-            }",
-            Width::Lane,
-        )
-        .op(
-            "phases_long",
-            "Turn phases_long(TaskWorkItem task) {
-                uint x = task.continuation_data + task_lane();
-                for (uint i = 0u; i < 1024u; ++i) x = x * 1664525u + 1013904223u;
+fn program(rounds: u32) -> Result<Program, BackendError> {
+    // So that no compiler leaves it out, the next turn goes on with what this one has computed.
+    let op = |name: &str, rounds: u32| {
+        format!(
+            "Turn {name}(TaskWorkItem task) {{
+                uint x = task.continuation_data + task.task_id + 1u;
+                for (uint i = 0u; i < {rounds}u; ++i) {{ {ROUND} }}
                 if (task.continuation_pc < task.param) return task_yield(task.continuation_pc + 1u, x);
                 return task_complete();
-            }",
-            Width::Subgroup,
+            }}"
         )
+    };
+    Program::builder()
+        .op("phases_short", op("phases_short", rounds), Width::Lane)
+        .op("phases_long", op("phases_long", 1 << 8), Width::Subgroup)
         .build()
 }
 

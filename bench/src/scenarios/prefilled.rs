@@ -54,20 +54,21 @@ fn measure(run: &mut Run<'_>) -> Result<(), Error> {
     let all = shapes.iter().map(|(count, fills)| count * fills).max().unwrap_or(0);
     records(run, all, 16)?;
     records(run, all, 32)?;
+    let warmer = Warmer::new(run.device())?;
     for &(count, fills) in shapes {
         if shards_that_fit(run.device(), count, 1).is_none() {
             let reason = format!("they need {} MiB, more than half of the device's memory", bytes(count, 1) >> 20);
             run.skip(Variant::ours(format!("taskring, {count} tasks at once")), reason);
             continue;
         }
-        shape(run, Width::Lane, count, fills)?;
-        shape(run, Width::Subgroup, count, fills)?;
+        shape(run, &warmer, Width::Lane, count, fills)?;
+        shape(run, &warmer, Width::Subgroup, count, fills)?;
     }
     Ok(())
 }
 
 /// Measures so many tasks, so many times, on several grids.
-fn shape(run: &mut Run<'_>, width: Width, count: u32, fills: u32) -> Result<(), Error> {
+fn shape(run: &mut Run<'_>, warmer: &Warmer, width: Width, count: u32, fills: u32) -> Result<(), Error> {
     let program = program(width)?;
     let wide = width == Width::Subgroup;
     let what = if wide { "subgroup" } else { "lane" };
@@ -95,7 +96,7 @@ fn shape(run: &mut Run<'_>, width: Width, count: u32, fills: u32) -> Result<(), 
         let grid = workers.map_or("the default grid".into(), |workers| format!("{workers} workers"));
         let grid = shards.map_or(grid.clone(), |shards| format!("{grid}, {shards} shards"));
         let runtime = run.runtime_of(&program, options)?;
-        let prefilled = Prefilled::new(run.device(), &runtime)?;
+        let prefilled = Prefilled { runtime: &runtime, gate: Gate::new(run.device(), &runtime)?, warmer };
         let mut tally = Tally::default();
         let rate = |took: Duration| f64::from(count) * f64::from(fills) / took.as_secs_f64();
         run.repeat(Variant::ours(format!("{name}, in the rings, {grid}")), || {
@@ -134,14 +135,10 @@ pub(super) fn shards_that_fit(device: &Device, capacity: u32, most: u32) -> Opti
 struct Prefilled<'a> {
     runtime: &'a Runtime,
     gate: Gate,
-    warmer: Warmer,
+    warmer: &'a Warmer,
 }
 
-impl<'a> Prefilled<'a> {
-    fn new(device: &Device, runtime: &'a Runtime) -> Result<Self, Error> {
-        Ok(Self { runtime, gate: Gate::new(device, runtime)?, warmer: Warmer::new(device)? })
-    }
-
+impl Prefilled<'_> {
     /// How long tasks take from the host's lines on.
     fn lines(&self, count: u32, tally: &mut Tally) -> Result<Duration, Error> {
         submit_all(self.runtime, &tasks(Task::new(NOTHING), count), tally)?;
