@@ -120,8 +120,11 @@ bool tr_dispose(bool mine, uint slot, SlotMeta meta, TaskWorkItem item, uint tar
     if (any_ends) tr_complete(ends, tr_reserved(asked, ending), meta.ticket, item, counted);
 
     if (!tr_any(parks || undecided)) return false;
+    bool holds = parks && tr_idles && tr_held == TR_NIL && target_from != TR_TARGET_KEPT && !wide;
+    if (holds) tr_hold(slot, timeline, target);
+    tr_holds = tr_any(tr_held != TR_NIL);
     bool homeless = undecided;
-    if (parks) homeless = !tr_park(slot, meta.ticket, item, target, rest);
+    if (parks && !holds) homeless = !tr_park(slot, meta.ticket, item, target, rest);
     // The rest of its list stays behind it, if it was the first of one.
     if (homeless) tr_push.metas.meta[slot].next = undecided ? TR_UNDECIDED : target_from == TR_TARGET_KEPT ? meta.next : TR_NIL;
     return homeless;

@@ -150,6 +150,10 @@ void main() {
     tr_heard = tr_look(tr_push.bell, TR_BELL_SIGNALS) - 1u; // every slice looks at every timeline
     tr_heard_recorded = tr_look(tr_push.bell, TR_BELL_RECORDED) - 1u;
     tr_heard_cancels = tr_look(tr_push.control, TR_CONTROL_CANCELS);
+    tr_held = TR_NIL;
+    tr_holds = false;
+    tr_watched = tr_heard;
+    tr_watched_recorded = tr_heard_recorded;
     tr_timelines = tr_look(tr_push.bell, TR_BELL_TIMELINES);
     uint reason = tr_unfit();
     uint turns = 0u;
@@ -178,19 +182,31 @@ void main() {
         else news = tr_listen();
         if (!rung) reason = tr_called_off(news, turn, now - began); // else the turn before was not, and the next one looks
         if (reason != TR_EXIT_NONE) break;
-        if (turn % TR_LOOK_TURNS == TR_LOOK_TURNS - 1u) tr_heard = news.signals - 1u;
+        if (turn % TR_LOOK_TURNS == TR_LOOK_TURNS - 1u) {
+            tr_heard = news.signals - 1u;
+            tr_watched = tr_heard;
+        }
         tr_away = (tr_home + turn) & (tr_launch.shards - 1u);
         tr_cuts = tr_launch.cut_turn != 0u && turn + 1u >= tr_launch.cut_turn;
         bool found = false;
         bool ran = false;
-        // Until something runs: waiters, lines, rings.
-        for (uint source = rung ? 1u : 0u; source < 3u && !ran; ++source) {
+        // Until something runs: waiters that it keeps, other waiters, lines, rings.
+        for (uint source = rung ? 2u : 0u; source < 4u && !ran; ++source) {
             TrBatch batch;
-            if (source == 0u) batch = tr_wake(news);
-            else if (source == 1u) batch = tr_admit(news);
-            else batch = tr_claim(news.tick);
+            if (source < 2u) {
+                bool watched = source == 0u;
+                bool woke = watched ? tr_watch(news.signals, news.recorded) : tr_wake(news);
+                batch = tr_woken(news, woke, watched);
+            } else if (source == 2u) {
+                batch = tr_admit(news);
+            } else {
+                batch = tr_claim(news.tick);
+            }
             found = found || batch.found;
             ran = batch.runs;
+            uint ready = news.pushed - news.tick + (news.tail - news.admitted);
+            tr_idles = tr_launch.linger > 0u && ready <= batch.claimed + (batch.lined ? batch.count : 0u);
+            if (batch.count > 0u && tr_holds) tr_let_go();
             for (uint done = 0u; batch.count > 0u && reason == TR_EXIT_NONE; ++batches) {
                 if (!tr_work(batch)) reason = TR_EXIT_CUT;
                 tr_next_claimed(batch, ++done);
@@ -202,6 +218,10 @@ void main() {
         else if (int(now - busy) > int(tr_launch.linger)) reason = tr_loops_turn() ? TR_EXIT_IDLE : TR_EXIT_CUT;
         // Once the rings were looked at with nothing on its way, only the host can bring something, and the doorbell tells.
         dozes = !found && !news.busy && !dozes;
+    }
+    if (tr_holds && reason != TR_EXIT_NONE && reason != TR_EXIT_CUT) {
+        tr_let_go();
+        if (!tr_loops_turn()) reason = TR_EXIT_CUT;
     }
     tr_leave(reason, turns, tr_now(turn) - began);
 }

@@ -99,11 +99,17 @@ bool tr_take_cancels(uint cancels) {
     return tr_uniform(won);
 }
 
-// What was taken, as a batch, if it is not more than a list for each lane. If nothing else is to be done anywhere, and all of it is due and may run side by side, then it
-// runs at once: nobody is overtaken, and a way through the rings is saved.
-TrBatch tr_woken(TrNews news, bool found) {
+// What was taken, as a batch, if it is not more than a list for each lane; of the waiters that this worker keeps (`watched`) those that need wait no longer. If
+// nothing else is to be done anywhere, and all of it is due and may run side by side, then it runs at once: nobody is overtaken, and a way through the
+// rings is saved.
+TrBatch tr_woken(TrNews news, bool found, bool watched) {
     TrBatch batch = tr_no_batch(news.tick);
-    batch.found = found;
+    batch.found = found && !watched;
+    if (watched) {
+        tr_taken = tr_held;
+        tr_has_taken = found;
+        tr_has_handed_over = false;
+    }
     if (tr_has_handed_over) tr_hand_over(); // behind the others
     if (!tr_has_taken) return batch;
     bool mine = tr_taken != TR_NIL;
@@ -114,19 +120,27 @@ TrBatch tr_woken(TrNews news, bool found) {
         batch.item = tr_push.slots.slot[tr_taken];
         bool due = tr_timeline(batch.item) == tr_known_timeline &&
                    tr_reached(tr_known_epoch, uvec2(batch.item.resume_epoch, batch.meta.target_hi));
-        waits = batch.meta.next != TR_NIL || !due || tr_op_width(batch.item.op_handle) != TR_WIDTH_LANE;
-        if (!waits) waits = tr_wait_fault(batch.item, tr_taken, batch.meta.ticket, status) != 0u;
+        bool faulty = tr_wait_fault(batch.item, tr_taken, batch.meta.ticket, status) != 0u;
+        waits = batch.meta.next != TR_NIL || !due || faulty || tr_op_width(batch.item.op_handle) != TR_WIDTH_LANE;
+        if (watched) mine = due || faulty;
     }
     uvec4 mask = subgroupBallot(mine);
+    if (watched) {
+        if (mine) tr_held = TR_NIL;
+        tr_holds = tr_any(tr_held != TR_NIL);
+        batch.found = mask != uvec4(0u);
+        if (!batch.found) return batch;
+    }
     batch.count = subgroupBallotBitCount(mask);
     batch.loaded = true;
     batch.mine = mine;
     batch.slot = tr_taken;
     bool idle = news.pushed == news.tick && news.tail == news.admitted; // else others would wait for as long as signals come
-    batch.runs = idle && batch.count <= tr_launch.batch && !tr_any(waits);
+    batch.runs = idle && batch.count <= tr_launch.batch && !tr_any(mine && waits);
+    // Those that were in no list are counted as the first of one only if they have to be placed.
+    if (watched != batch.runs) tr_count_lists(watched ? mask : uvec4(0u), watched ? uvec4(0u) : mask);
     if (batch.runs) {
         tr_count(TR_CONTROL_RESUMES, mask);
-        tr_count_lists(uvec4(0u), mask);
         batch.item = tr_resumed(batch.item);
         batch.meta = SlotMeta(batch.meta.ticket, news.tick, TR_NIL, 0u);
         if (tr_all_plain(mine, batch.item)) tr_quick(batch);
@@ -134,13 +148,13 @@ TrBatch tr_woken(TrNews news, bool found) {
     return batch;
 }
 
-// Wakes the waiters of every timeline whose epoch has advanced. `found` if there were any to look for.
-TrBatch tr_wake(TrNews news) {
+// Takes the waiters of every timeline whose epoch has advanced. Whether there were any to look for.
+bool tr_wake(TrNews news) {
     tr_has_taken = false;
     tr_has_handed_over = false;
     tr_known_timeline = TR_NIL;
     bool looks = news.signals != tr_heard || news.recorded != tr_heard_recorded;
-    if (!looks && news.dirty == 0u) return tr_no_batch(news.tick);
+    if (!looks && news.dirty == 0u) return false;
     // Pairs with the host's store fence between the epochs, or the words of cancelled tasks, and the number of signals; with the barrier between the fills of
     // both; and with the tr_pass_on of whoever made `turn` even.
     tr_acquire();
@@ -202,5 +216,5 @@ TrBatch tr_wake(TrNews news) {
         tr_heard = news.signals;
         tr_heard_recorded = news.recorded;
     }
-    return tr_woken(news, found);
+    return found;
 }

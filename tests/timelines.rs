@@ -7,6 +7,8 @@ mod common;
 mod ends;
 #[path = "common/engine.rs"]
 mod engine;
+#[path = "timelines/keep.rs"]
+mod keep;
 
 use std::process::Command;
 use std::sync::Arc;

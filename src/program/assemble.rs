@@ -59,6 +59,7 @@ pub(super) fn kernel(ops: &[&OpSource]) -> String {
     file(&mut text, "rings.glsl", include_str!("../../glsl/rings.glsl"));
     file(&mut text, "select.glsl", include_str!("../../glsl/select.glsl"));
     file(&mut text, "epochs.glsl", include_str!("../../glsl/epochs.glsl"));
+    file(&mut text, "keep.glsl", include_str!("../../glsl/keep.glsl"));
     file(&mut text, "place.glsl", include_str!("../../glsl/place.glsl"));
     file(&mut text, "listen.glsl", include_str!("../../glsl/listen.glsl"));
     file(&mut text, "wake.glsl", include_str!("../../glsl/wake.glsl"));

@@ -39,12 +39,17 @@ impl Checked {
 
     /// A buffer that the host can read.
     pub fn report(&self, words: u32) -> Arc<Buffer> {
+        self.buffer(MemoryKind::Report, words)
+    }
+
+    /// Memory that a running kernel sees the host write, where there is any.
+    pub fn mailbox(&self, words: u32) -> Arc<Buffer> {
+        self.buffer(MemoryKind::Mailbox, words)
+    }
+
+    fn buffer(&self, kind: MemoryKind, words: u32) -> Arc<Buffer> {
         let (bytes, usage) = (u64::from(words) * 4, vk::BufferUsageFlags::empty());
-        Arc::new(
-            self.device
-                .allocate(BufferDesc { name: "test", bytes, kind: MemoryKind::Report, usage, shared: false })
-                .expect("memory"),
-        )
+        Arc::new(self.device.allocate(BufferDesc { name: "test", bytes, kind, usage, shared: false }).expect("memory"))
     }
 
     /// A runtime in the mode that the environment names, else a live one: most tests are not about the choice, and a self-test takes its time.

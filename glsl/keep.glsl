@@ -1,0 +1,59 @@
+// Waiters that a worker keeps.
+//
+// Most waiters hang in the wheel. One that begins to wait while nothing else is to be done hangs nowhere: its worker keeps it, a waiter for each lane, and
+// looks at its epoch itself when there is news. That saves the way through lock, bits and list, which is most of a resumption. Nobody else knows of it,
+// so before the worker runs anything else, or leaves, it lets go of it: hangs it up as ever.
+
+uint tr_held;             // each lane: the slot of the waiter that it keeps, TR_NIL for none
+uint tr_held_timeline;    // each lane
+uvec2 tr_held_target;     // each lane
+bool tr_holds;            // uniform: whether any lane keeps one
+bool tr_idles;            // uniform: whether nothing is known to be ready but what this worker has in hand, and it stays a while if so
+uint tr_watched;          // how often an epoch had changed when this worker last looked at the epochs of what it keeps
+uint tr_watched_recorded; // likewise, of the epochs that command buffers write
+
+// Keeps this lane's paused task, whose words are in its slot. Its epoch was read after `tr_watched`, so what changed since is still to be heard.
+void tr_hold(uint slot, uint timeline, uvec2 target) {
+    tr_held = slot;
+    tr_held_timeline = timeline;
+    tr_held_target = target;
+}
+
+// Hangs up what this worker keeps. Uniform control flow.
+void tr_let_go() {
+    bool homeless = false;
+    if (tr_held != TR_NIL) {
+        TaskWorkItem item = tr_push.slots.slot[tr_held];
+        uint rest = tr_held; // not TR_NIL: if it should have been woken meanwhile, others look through the wheel for it
+        homeless = !tr_park(tr_held, tr_push.metas.meta[tr_held].ticket, item, tr_held_target, rest);
+        if (homeless) tr_push.metas.meta[tr_held].next = TR_NIL;
+    }
+    if (tr_any(homeless)) {
+        tr_count_lists(subgroupBallot(homeless), uvec4(0u));
+        tr_put(homeless, tr_held, TASK_PRIORITY_CRITICAL, false);
+    }
+    tr_held = TR_NIL;
+    tr_holds = false;
+}
+
+// If there is news, looks at the epochs that the kept waiters wait for: true, and each lane knows its timeline's then. Uniform control flow.
+bool tr_watch(uint signals, uint recorded) {
+    if (!tr_holds || (signals == tr_watched && recorded == tr_watched_recorded)) return false;
+    tr_acquire(); // pairs as in tr_wake
+    tr_known_timeline = tr_held == TR_NIL ? TR_NIL : tr_held_timeline;
+    bool whole = true;
+    if (tr_held != TR_NIL) {
+        uint word = TR_BELL_WORDS + tr_held_timeline * 4u;
+        uint carried_word = TR_BELL_CARRIED + tr_held_timeline * 4u;
+        // Loaded without fences, as one of them is enough: if the target is below 2^32, then the epoch was too when the task began to wait, and has come if a
+        // low half says so, or if a high one is not 0 any more.
+        uint low = max(tr_load(tr_push.bell, word), tr_load(tr_push.bell, carried_word));
+        uint high = tr_load(tr_push.bell, word + 1u) | tr_load(tr_push.bell, carried_word + 1u);
+        tr_known_epoch = uvec2(high == 0u ? low : 0u, high);
+        if (tr_held_target.y != 0u) whole = tr_epoch(tr_held_timeline, tr_known_epoch);
+        if (!whole) tr_known_epoch = uvec2(0u);
+    }
+    tr_watched = tr_any(!whole) ? signals - 1u : signals;
+    tr_watched_recorded = recorded;
+    return true;
+}

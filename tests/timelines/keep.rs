@@ -1,0 +1,67 @@
+//! Waiters that hang nowhere, since the worker that was the last to have something to do keeps them.
+
+use super::common::run_all;
+use super::*;
+
+/// Stays in its turn until the word of its input is its parameter, which is given up after very many looks.
+const BUSY: &str = "Turn busy(TaskWorkItem task) {
+    buffer_store(task_output(task), 0u, task.param);
+    for (uint look = 0u; look < LOOKS; ++look) {
+        if (buffer_atomic_load(task_input(task), 0u) == task.param) return task_complete();
+    }
+    return task_fault(0x10000u);
+}";
+
+#[test]
+fn a_waiter_does_not_wait_for_what_its_worker_runs_next() {
+    let device = device();
+    // Some seconds, and so less than a GPU's watchdog has patience.
+    let looks = if device.device.is_cpu() { "0x8000000u" } else { "0x400000u" };
+    let program = lane_program(&[OPS[0], ("busy", &BUSY.replace("LOOKS", looks))]);
+    // A slice in which a turn does not end, and in which the other workers do not leave.
+    let linger = Some(Duration::from_secs(1));
+    let options = RuntimeOptions { slice_time: Some(Duration::MAX), turn_budget: Some(1 << 30), linger, ..small() };
+    let runtime = device.runtime(&program, options);
+    if !runtime.residency().is_live() {
+        return; // nobody keeps a waiter of whom nothing can be heard
+    }
+    let (counts, gate) = (device.report(64), device.mailbox(1));
+    let output = runtime.register_buffer(0, &counts, 0..256).unwrap();
+    let input = runtime.register_buffer(0, &gate, 0..4).unwrap();
+    // The first slices are short, until it is known how fast they are.
+    for _ in 0..6 {
+        drop(run_all(&runtime, &[Task::new(COUNT).output(output).param(1).item(); 512]));
+        runtime.snapshot(LONG).unwrap();
+    }
+    for round in 1..=20 {
+        let mut waiter = runtime.submit(Task::new(COUNT).output(output).param(1).paused_until(0, round)).unwrap();
+        std::thread::sleep(Duration::from_millis(5)); // for it to be kept
+        let mut busy = runtime.submit(Task::new(1).input(input).output(output).param(round)).unwrap();
+        let start = Instant::now();
+        while word(&counts, 0) != round {
+            assert!(start.elapsed() < LONG, "the busy task does not begin");
+            std::thread::yield_now();
+        }
+        // Whichever worker has the busy task now, the waiter is not its any more.
+        runtime.signal(0, round.into()).unwrap();
+        assert_eq!(waiter.wait(LONG).unwrap().outcome, Outcome::Done);
+        gate.mapped().unwrap().store(0, round, std::sync::atomic::Ordering::Relaxed).unwrap();
+        assert_eq!(busy.wait(LONG).unwrap().outcome, Outcome::Done, "round {round}: it was waited for");
+    }
+}
+
+#[test]
+fn a_waiter_that_nobody_hung_up_outlives_its_slice() {
+    let bench = bench(small());
+    for epoch in 1..=60u32 {
+        bench.submit(&[bench.waiter(0, TimelineId::DEFAULT, epoch)]);
+        match epoch % 4 {
+            0 => assert_eq!(bench.runtime.drain(LONG), Err(BackendError::Stalled { paused: 1 })),
+            1 => bench.runtime.end_slice().unwrap(),
+            2 => drop(bench.runtime.snapshot(LONG).unwrap()),
+            _ => {} // in the middle of one
+        }
+        bench.runtime.signal(0, epoch.into()).unwrap();
+        bench.counted(0, epoch);
+    }
+}
