@@ -100,7 +100,7 @@ fn a_task_that_is_published_while_a_slice_runs_is_run_by_that_slice() {
     }
     let options = RuntimeOptions { mode: Mode::Live, launch_on_submit: false, ..short() };
     let options = RuntimeOptions {
-        slice_time: Some(Duration::from_secs(5)),
+        slice_time: Some(Duration::MAX),
         linger: Some(Duration::from_millis(300)),
         ..options
     };

@@ -146,6 +146,25 @@ impl Timeline {
         self.place(rest, None);
     }
 
+    /// `tr_hold`, `tr_watch` as often as this, and `tr_let_go`. The task reads the words that were written before the signal.
+    fn keep(&self, slot: u32, looks: u32, words: &UnsafeCell<()>) {
+        let mut watched = 0;
+        for _ in 0..looks {
+            let signals = self.signals.load();
+            if signals != watched {
+                watched = signals;
+                // Pairs with the release before the number, in `signal`.
+                self.setting.fence_unless(WatchWithoutAcquire, Acquire);
+                if u64::from(self.epoch[1].load()) >= self.target {
+                    let resumed = &self.slot(slot).resumed;
+                    resumed.set(resumed.get() + 1);
+                    return words.with(|_| ());
+                }
+            }
+        }
+        self.park(slot, &mut { slot });
+    }
+
     /// The rest of `tr_dispose`, and `tr_park`.
     fn park(&self, slot: u32, rest: &mut u32) {
         let Slot { words, next, .. } = self.slot(slot);
@@ -393,6 +412,26 @@ fn hung_up_again(setting: Setting) {
     timeline.signal(1);
     first.join().unwrap();
     timeline.end_slice(last_to_leave.join().unwrap());
+}
+
+/// A worker keeps a waiter for a turn, while another one wakes and the host signals.
+fn kept_for_a_turn(setting: Setting) {
+    let timeline = Timeline::new(setting, &[0, 1], 0, 1, 1);
+    let words = Rc::new(UnsafeCell::new(()));
+    let (its, kept) = (timeline.clone(), words.clone());
+    let keeper = thread::spawn(move || its.keep(1, 1, &kept));
+    let last_to_leave = timeline.worker(1, 0);
+    words.with_mut(|_| ());
+    timeline.signal(1);
+    keeper.join().unwrap();
+    timeline.end_slice(last_to_leave.join().unwrap());
+}
+
+#[test]
+fn a_waiter_that_its_worker_kept_is_not_left_behind_when_it_lets_go() {
+    holds(kept_for_a_turn, PREEMPTIONS);
+    is_found(DirtyIsNotSet, Memory::Interleaved, kept_for_a_turn, PREEMPTIONS, LEFT_BEHIND);
+    only_weak_memory_shows(WatchWithoutAcquire, kept_for_a_turn, PREEMPTIONS, RACE);
 }
 
 #[test]
