@@ -181,7 +181,7 @@ void main() {
         if (dozes) rung = tr_doze(news);
         else news = tr_listen();
         if (!rung) reason = tr_called_off(news, turn, now - began); // else the turn before was not, and the next one looks
-        if (reason != TR_EXIT_NONE) break;
+        bool leaves = reason != TR_EXIT_NONE;
         if (turn % TR_LOOK_TURNS == TR_LOOK_TURNS - 1u) {
             tr_heard = news.signals - 1u;
             tr_watched = tr_heard;
@@ -190,38 +190,37 @@ void main() {
         tr_cuts = tr_launch.cut_turn != 0u && turn + 1u >= tr_launch.cut_turn;
         bool found = false;
         bool ran = false;
-        // Until something runs: waiters that it keeps, other waiters, lines, rings.
-        for (uint source = rung ? 2u : 0u; source < 4u && !ran; ++source) {
-            TrBatch batch;
+        // Until something runs: waiters that it keeps, other waiters, lines, rings. If that was nothing for long enough, it leaves.
+        for (uint source = leaves ? 4u : rung ? 2u : 0u; source < 5u && !ran; ++source) {
+            TrBatch batch = tr_no_batch(news.tick);
             if (source < 2u) {
                 bool watched = source == 0u;
                 bool woke = watched ? tr_watch(news.signals, news.recorded) : tr_wake(news);
                 batch = tr_woken(news, woke, watched);
             } else if (source == 2u) {
                 batch = tr_admit(news);
-            } else {
+            } else if (source == 3u) {
                 batch = tr_claim(news.tick);
+            } else if (!found && !news.busy && int(now - busy) > int(tr_launch.linger)) {
+                leaves = true;
             }
             found = found || batch.found;
             ran = batch.runs;
+            if (tr_holds && (batch.count > 0u || leaves)) tr_let_go();
             uint ready = news.pushed - news.tick + (news.tail - news.admitted);
             tr_idles = tr_launch.linger > 0u && ready <= batch.claimed + (batch.lined ? batch.count : 0u);
-            if (batch.count > 0u && tr_holds) tr_let_go();
             for (uint done = 0u; batch.count > 0u && reason == TR_EXIT_NONE; ++batches) {
                 if (!tr_work(batch)) reason = TR_EXIT_CUT;
                 tr_next_claimed(batch, ++done);
             }
         }
+        if (leaves && !tr_loops_turn()) reason = TR_EXIT_CUT;
+        if (leaves && reason == TR_EXIT_NONE) reason = TR_EXIT_IDLE;
         if (reason != TR_EXIT_NONE) break;
         turns += found ? 1u : 0u;
         if (found || news.busy) busy = now;
-        else if (int(now - busy) > int(tr_launch.linger)) reason = tr_loops_turn() ? TR_EXIT_IDLE : TR_EXIT_CUT;
         // Once the rings were looked at with nothing on its way, only the host can bring something, and the doorbell tells.
         dozes = !found && !news.busy && !dozes;
-    }
-    if (tr_holds && reason != TR_EXIT_NONE && reason != TR_EXIT_CUT) {
-        tr_let_go();
-        if (!tr_loops_turn()) reason = TR_EXIT_CUT;
     }
     tr_leave(reason, turns, tr_now(turn) - began);
 }
