@@ -99,11 +99,8 @@ fn a_task_that_is_published_while_a_slice_runs_is_run_by_that_slice() {
         return;
     }
     let options = RuntimeOptions { mode: Mode::Live, launch_on_submit: false, ..short() };
-    let options = RuntimeOptions {
-        slice_time: Some(Duration::MAX),
-        linger: Some(Duration::from_millis(300)),
-        ..options
-    };
+    let options =
+        RuntimeOptions { slice_time: Some(Duration::MAX), linger: Some(Duration::from_millis(300)), ..options };
     let runtime = device.runtime(&lane_program(&OPS), options);
     // The first slices are short, until it is known how fast they are.
     for _ in 0..5 {

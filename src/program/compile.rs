@@ -1,6 +1,6 @@
 //! From GLSL to a [`Program`], with mistakes reported where they were made.
 
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::OnceLock;
 
 use super::{Op, Program, Width, assemble, clamp, inspect};
 use crate::error::BackendError;
@@ -182,15 +182,15 @@ pub(crate) fn compile(source: &str, optimize: bool) -> Result<Vec<u32>, String> 
 fn with_compiler(
     work: impl FnOnce(&shaderc::Compiler, &mut shaderc::CompileOptions<'_>) -> shaderc::Result<shaderc::CompilationArtifact>,
 ) -> Result<shaderc::CompilationArtifact, String> {
-    // One compiler for the process: creating one costs some twenty times a compilation.
-    static COMPILER: OnceLock<Option<Mutex<shaderc::Compiler>>> = OnceLock::new();
-    let compiler = COMPILER.get_or_init(|| shaderc::Compiler::new().ok().map(Mutex::new));
-    let compiler = compiler.as_ref().ok_or("shaderc did not start")?.lock().unwrap_or_else(PoisonError::into_inner);
+    // One compiler for the process, which any number of threads may use at once: creating one costs some twenty times a compilation.
+    static COMPILER: OnceLock<Option<shaderc::Compiler>> = OnceLock::new();
+    let compiler = COMPILER.get_or_init(|| shaderc::Compiler::new().ok());
+    let compiler = compiler.as_ref().ok_or("shaderc did not start")?;
     let mut options = shaderc::CompileOptions::new().map_err(|error| error.to_string())?;
     options.set_target_env(shaderc::TargetEnv::Vulkan, shaderc::EnvVersion::Vulkan1_2 as u32);
     options.set_target_spirv(shaderc::SpirvVersion::V1_5);
     options.set_optimization_level(shaderc::OptimizationLevel::Zero);
-    work(&compiler, &mut options).map_err(|error| match error {
+    work(compiler, &mut options).map_err(|error| match error {
         shaderc::Error::CompilationError(_, log) => log,
         other => other.to_string(),
     })

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use taskring::{
@@ -77,11 +77,12 @@ pub fn lane_program(ops: &[(&str, &str)]) -> Program {
 
 /// A program of these ops, which is compiled once for all tests of a process.
 pub fn program(ops: &[(&str, &str)], width: Width) -> Program {
-    static COMPILED: Mutex<BTreeMap<String, Program>> = Mutex::new(BTreeMap::new());
+    static COMPILED: Mutex<BTreeMap<String, Arc<OnceLock<Program>>>> = Mutex::new(BTreeMap::new());
     let add = |builder: taskring::ProgramBuilder, (name, glsl): &(&str, &str)| builder.op(*name, *glsl, width);
     let compile = || ops.iter().fold(Program::builder(), add).build().expect("a program");
-    let mut compiled = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
-    compiled.entry(format!("{width:?} {ops:?}")).or_insert_with(compile).clone()
+    let key = format!("{width:?} {ops:?}");
+    let compiled = COMPILED.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default().clone();
+    compiled.get_or_init(compile).clone()
 }
 
 /// Submits all of them, however small the rings, and returns all completions in the order of their ends.
