@@ -2,9 +2,10 @@
 
 use super::outcome::{Loops, MemoryClass, Probe, SelfTest};
 
-/// Where a driver cuts loops, a slice plans for this part of the cap. The cap counts the turns of all loops of an invocation, those in ops too,
-/// and how many these take nobody knows beforehand; what is cut all the same, the runtime recovers.
-const SHARE_OF_LOOP_CAP: u32 = 4;
+/// Where a driver cuts loops, a slice plans as many turns as one in so many of the cap. The cap counts the turns of all loops of an invocation: the
+/// scheduler's, some twenty in each of a worker's turns, and those in ops, of which nobody knows beforehand how many they take. What is cut all the
+/// same, the runtime recovers.
+const SHARE_OF_LOOP_CAP: u32 = 32;
 
 /// How a runtime should live on a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
