@@ -45,8 +45,8 @@ bool tr_watch(uint signals, uint recorded) {
     if (tr_held != TR_NIL) {
         uint word = TR_BELL_WORDS + tr_held_timeline * 4u;
         uint carried_word = TR_BELL_CARRIED + tr_held_timeline * 4u;
-        // Loaded without fences, as one of them is enough: if the target is below 2^32, then the epoch was too when the task began to wait, and has come if a
-        // low half says so, or if a high one is not 0 any more.
+        // Without fences, as any half is of an epoch that there was: a target below 2^32 has come if a low half is as large, whatever its high half was, or if a
+        // high half is not 0.
         uint low = max(tr_load(tr_push.bell, word), tr_load(tr_push.bell, carried_word));
         uint high = tr_load(tr_push.bell, word + 1u) | tr_load(tr_push.bell, carried_word + 1u);
         tr_known_epoch = uvec2(high == 0u ? low : 0u, high);
