@@ -15,8 +15,8 @@ const BUSY: &str = "Turn busy(TaskWorkItem task) {
 #[test]
 fn a_waiter_does_not_wait_for_what_its_worker_runs_next() {
     let device = device();
-    // Some seconds, and so less than a GPU's watchdog has patience.
-    let looks = if device.device.is_cpu() { "0x8000000u" } else { "0x400000u" };
+    // On a GPU some seconds, and so less than its watchdog has patience.
+    let looks = if device.device.is_cpu() { "0x20000000u" } else { "0x400000u" };
     let program = lane_program(&[OPS[0], ("busy", &BUSY.replace("LOOKS", looks))]);
     // A slice in which a turn does not end, and in which the other workers do not leave.
     let linger = Some(Duration::from_secs(1));
