@@ -7,6 +7,9 @@
 //! the tests run; `docs/INTEGRATION.md` is for engines that lend their device;
 //! `docs/ARCHITECTURE.md` is the five-minute tour; `docs/MEMORY_MODEL.md` says who writes which word and in what order.
 
+// docs.rs says then which feature an item needs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 #[doc(hidden)]
 pub mod abi;
 #[cfg(feature = "self-substrate-adapters")]
@@ -31,7 +34,10 @@ pub use abi::{
     TASK_STATE_DONE, TASK_STATE_EMPTY, TASK_STATE_FAULTED, TASK_STATE_PAUSED, TASK_STATE_READY, TASK_STATE_REQUEUED,
     TASK_STATE_RUNNING, TASK_STATE_YIELDED, TaskPriority, TaskState, TaskWorkItem, TimelineId,
 };
+// Inlined it would be three thousand pages of ash's.
+#[doc(no_inline)]
 pub use ash::{self, vk};
+pub use bytemuck;
 #[cfg(feature = "self-substrate-adapters")]
 pub use convergence::{Convergence, ConvergenceEnd, ConvergenceProgram, PreparedConvergence};
 pub use device::{
@@ -39,6 +45,7 @@ pub use device::{
     PipelineDesc, QueueLock, Requirements, Residency, SelfTest, Timeline,
 };
 pub use error::{BackendError, Rejection, TaskAction, TaskProblem};
+pub use futures_core;
 pub use gpu_allocator;
 pub use policy::{Launch, LaunchDecision, LaunchFacts, LaunchPolicy, MegakernelLaunchRequest};
 pub use program::{Op, Program, Width};
