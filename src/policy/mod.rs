@@ -46,7 +46,7 @@ pub struct LaunchFacts {
 }
 
 impl LaunchFacts {
-    /// The ticks after which a ready task is claimed whatever else there is, with one shard and one worker; see
+    /// The part of the bound on a ready task's wait, in ticks, that does not grow with the grid: `4 * aging_ticks + capacity`, of
     /// [`RuntimeOptions::aging_ticks`](crate::RuntimeOptions::aging_ticks).
     #[must_use]
     pub fn age_bound(&self) -> u32 {
