@@ -247,7 +247,8 @@ shared_structs! {
         pub requeue_count,
         /// Word 14: times yielded.
         pub yield_count,
-        /// Word 15: `TASK_FLAG_*` bits; bits 8 to 15 name the timeline of `resume_epoch`.
+        /// Word 15: `TASK_FLAG_*` bits in bits 0 to 3; bits 8 to 23 name the timeline of `resume_epoch`, the index below the generation. Nothing uses
+        /// the others; completion clears all.
         pub flags,
     }
 
@@ -395,8 +396,8 @@ shared_structs! {
         pub reserved2,
     }
 
-    /// The epoch of one timeline as one writer knows it. The writer stores `status`, `hi_first`, `lo` and `hi` one after another; a reader loads in the opposite
-    /// order and trusts what it read only if both high halves agree.
+    /// The epoch of one timeline as one writer knows it. The writer stores `status`, `hi_first`, `lo` and `hi` one after another; a reader loads in the
+    /// opposite order and trusts what it read only if both high halves agree.
     pub struct EpochWord {
         /// Low half.
         pub lo,
@@ -439,7 +440,8 @@ shared_structs! {
         pub state,
         /// `continuation_pc` before the turn.
         pub pc,
-        /// The tick at which the task entered the ring that it was claimed from, read before its entry was written; `claimed` for one that was in none.
+        /// The tick at which the task entered the ring that it was claimed from, read before its entry was written; `claimed` for one that was in
+        /// none.
         pub enqueued,
         /// The tick at which its worker looked for something to claim, so before it claimed.
         pub claimed,

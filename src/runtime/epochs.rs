@@ -9,7 +9,7 @@ use super::task::SubmissionId;
 use super::timelines::{Carrier, Courier, Signaller, Source, record_epoch};
 use super::{Runtime, TaskHandle};
 use crate::abi::{self, TimelineId};
-use crate::device::{SelfTest, Timeline};
+use crate::device::Timeline;
 use crate::error::BackendError;
 
 /// # Timelines that tasks wait for
@@ -24,18 +24,19 @@ impl Runtime {
 
     /// Lets tasks wait for the values of a timeline semaphore, which is kept until [`Runtime::close_timeline`]. It stands where its counter does.
     ///
-    /// `signaller` says who moves it, and decides on the [`Carrier`]. With [`Signaller::Runtime`] nobody else is heard; of the others, a wrong one only makes
-    /// tasks resume later. Every signal of others launches a slice if none runs and any task is unfinished, whatever it waits for.
+    /// `signaller` says who moves it, and decides on the [`Carrier`]. With [`Signaller::Runtime`] nobody else is heard; of the others, a wrong one
+    /// only makes tasks resume later. Every signal of others launches a slice if none runs and any task is unfinished, whatever it waits for.
     ///
     /// # Errors
-    /// As [`Runtime::create_timeline`]; [`BackendError::BadOption`] for a semaphore of another device, or one of [`Runtime::progress`]; for a promised one what the self-test and making command buffers may give.
+    /// As [`Runtime::create_timeline`]; [`BackendError::BadOption`] for a semaphore of another device, or one of [`Runtime::progress`]; for a
+    /// promised one what making command buffers may give.
     pub fn register_timeline(
         &self,
         semaphore: &Arc<Timeline>,
         signaller: Signaller,
     ) -> Result<TimelineId, BackendError> {
         let live = self.residency().is_live();
-        let advances = live && signaller == Signaller::Promised && self.another_queue_advances()?;
+        let advances = live && signaller == Signaller::Promised && self.another_queue_advances();
         let carrier = Carrier::choose(signaller, live, advances);
         self.accept_semaphore(semaphore)?;
         let timeline = self.0.with_state(|state, memory| {
@@ -60,12 +61,9 @@ impl Runtime {
         Err(BackendError::BadOption { option: "semaphore", value: 0, must })
     }
 
-    fn another_queue_advances(&self) -> Result<bool, BackendError> {
-        let advances = |test: &SelfTest| test.other_queue.measured() == Some(&true);
-        if self.device().other_queue_family().is_none() {
-            return Ok(false);
-        }
-        Ok(self.options().self_test.as_ref().map_or_else(|| self.device().self_test(), Ok).is_ok_and(advances))
+    fn another_queue_advances(&self) -> bool {
+        let test = || self.options().self_test.as_ref().map_or_else(|| self.device().self_test(), Ok);
+        self.device().other_queue_family().is_some() && test().is_ok_and(|test| test.other_queue.is_yes())
     }
 
     /// How a timeline's epochs reach the device.
@@ -131,8 +129,8 @@ impl Runtime {
     /// only while this runtime exists, of which a clone can be kept until then, and never once the timeline is closed.
     ///
     /// # Errors
-    /// [`BackendError::WrongCarrier`] unless the timeline was registered as [`Signaller::Recorded`]; [`BackendError::EpochWentBack`];
-    /// [`BackendError::UnknownTimeline`], [`BackendError::ClosedTimeline`].
+    /// [`BackendError::WrongCarrier`] for [`Carrier::Signal`] and [`Carrier::Queue`]: register the timeline as [`Signaller::Recorded`];
+    /// [`BackendError::EpochWentBack`]; [`BackendError::UnknownTimeline`], [`BackendError::ClosedTimeline`].
     pub unsafe fn record_signal(
         &self,
         commands: vk::CommandBuffer,
@@ -168,8 +166,8 @@ impl Runtime {
     /// first 64 that are open are not waited for in this way: the host sees them kept.
     ///
     /// # Errors
-    /// [`BackendError::WrongCarrier`] unless the timeline was registered as [`Signaller::Promised`]; [`BackendError::UnknownTimeline`],
-    /// [`BackendError::ClosedTimeline`]; what submitting may give.
+    /// [`BackendError::WrongCarrier`] for [`Carrier::Signal`] and [`Carrier::Recorded`]: register the timeline as [`Signaller::Promised`];
+    /// [`BackendError::TimelineJump`]; [`BackendError::UnknownTimeline`], [`BackendError::ClosedTimeline`]; what submitting may give.
     pub fn promise(&self, timeline: impl Into<TimelineId>, value: u64) -> Result<(), BackendError> {
         let timeline = timeline.into();
         self.0.with_state(|state, memory| {
@@ -230,7 +228,7 @@ impl Runtime {
     /// call, so cancel many together.
     ///
     /// # Errors
-    /// [`BackendError::Stopped`] and the like.
+    /// None of its own; see [`Runtime`].
     pub fn cancel(&self, tasks: impl IntoIterator<Item = SubmissionId>) -> Result<usize, BackendError> {
         let mut ids: Vec<SubmissionId> = tasks.into_iter().collect();
         ids.sort_unstable();
@@ -283,8 +281,8 @@ impl Runtime {
     ///
     /// What is announced for one timeline comes in the order of the values: a group that ends early waits for those with smaller ones. Somebody has to
     /// drive meanwhile: the runtime's own thread, which on a GPU takes a core while slices run and a group is open, or calls. If the runtime is dropped
-    /// before the tasks have ended, the value never comes; if it is stopped, they end there. Looks through all tasks in flight, once for a call. On a device with one queue, a submission that waits for the value holds up the slices themselves: submit it
-    /// after the tasks have ended.
+    /// before the tasks have ended, the value never comes; if it is stopped, they end there. Looks through all tasks in flight, once for a call. On a
+    /// device with one queue, a submission that waits for the value holds up the slices themselves: submit it after the tasks have ended.
     ///
     /// # Errors
     /// [`BackendError::UnknownSubmission`], [`BackendError::AlreadyAnnounced`] for a task that is in another group; [`BackendError::BadOption`] for a

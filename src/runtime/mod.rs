@@ -68,14 +68,20 @@ use state::State;
 /// Tasks on a device. Clones share it, and all methods take `&self`: any number of threads may use it at once.
 ///
 /// Dropping the last clone calls off what runs and waits for its end, for at most [`RuntimeOptions::slice_timeout`]; unfinished tasks are gone then.
+///
+/// # Errors
+/// What the device or the driver gives is for good: every later call says it again, but for those that ask nothing of either, such as
+/// [`Runtime::unfinished`] and [`Runtime::stats`]. What is said at each call is what it may give beside.
 #[derive(Clone, Debug)]
 pub struct Runtime(Arc<Kept>);
 
 impl Runtime {
-    /// Makes a runtime for the program's ops on the device. No slice runs before the first submission.
+    /// Makes a runtime for the program's ops on the device. No slice runs before the first submission. In [`Mode::Auto`] the first runtime of a
+    /// device may run its [self-test](Device::self_test), some tenths of a second.
     ///
     /// # Errors
-    /// [`BackendError::BadOption`] for an option out of range; what allocating and building the pipeline may give.
+    /// [`BackendError::BadOption`] for an option, or a `TASKRING_MODE`, out of range; [`BackendError::NoThread`]; what the self-test, allocating and
+    /// building the pipeline may give.
     pub fn new(device: &Device, program: &Program, options: RuntimeOptions) -> Result<Self, BackendError> {
         let _span =
             tracing::info_span!("runtime.create", device = device.description(), capacity = options.capacity).entered();
@@ -314,7 +320,8 @@ impl Runtime {
         self.0.shared.lock().last_launch
     }
 
-    /// The turns recorded since the last call in slices that have ended ([`Runtime::snapshot`] ends one), in no particular order; empty without [`RuntimeOptions::trace_capacity`].
+    /// The turns recorded since the last call in slices that have ended ([`Runtime::snapshot`] ends one), in no particular order; empty without
+    /// [`RuntimeOptions::trace_capacity`].
     pub fn take_trace(&self) -> Vec<TraceRecord> {
         std::mem::take(&mut self.0.shared.lock().trace)
     }

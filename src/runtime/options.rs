@@ -7,14 +7,20 @@ use crate::device::{Device, Residency, SelfTest};
 use crate::error::BackendError;
 use crate::policy::{LaunchFacts, LaunchPins, LaunchPolicy};
 
-/// How a [`Runtime`](crate::Runtime) is laid out and driven. Every field has a default that works.
+/// How a [`Runtime`](crate::Runtime) is laid out and driven. Every field has a default that works, and later versions may have more of them:
 ///
-/// How each slice is launched is decided anew by a [policy](crate::policy). `workers`, `slice_time`, `linger` and `aging_ticks` are pins: what is `Some` holds for
-/// all slices, what is `None` the policy decides.
+/// ```
+/// use taskring::RuntimeOptions;
+///
+/// let options = RuntimeOptions { capacity: 1 << 16, tenants: 4, ..RuntimeOptions::default() };
+/// ```
+///
+/// How each slice is launched is decided anew by a [policy](crate::policy). `workers`, `slice_time`, `linger` and `aging_ticks` are pins: what is `Some`
+/// holds for all slices, what is `None` the policy decides.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuntimeOptions {
-    /// Unfinished tasks that the runtime can hold, completions not yet consumed included: a power of two from 64 to 2^24. Each costs about
-    /// 300 bytes of device memory and 130 of the host's.
+    /// Unfinished tasks that the runtime can hold, completions not yet consumed included: a power of two from 64 to 2^24, by default
+    /// 16,384. Each costs about 300 bytes of device memory and 130 of the host's.
     pub capacity: u32,
     /// Workers, that is workgroups of one subgroup, in a slice. `None`: on a GPU usually 256 and up to 1,024 where there is work for them, but
     /// no more than the self-test saw make progress together; on a CPU driver, whose surplus workgroups only start when others leave, the
@@ -22,47 +28,49 @@ pub struct RuntimeOptions {
     pub workers: Option<u32>,
     /// The most workers that the policy may choose, for which the rings are laid out; without effect where `workers` is `Some`. `None`: as said there.
     pub most_workers: Option<u32>,
-    /// Shards of the rings: a power of two, at most the number of workers. Claims in different shards do not contend; in exchange a worker
-    /// sees only its own shard and one other each turn, so order between shards is loose, and each shard has rings for the whole capacity (40
-    /// bytes a slot), of at most 2^30 words together: 10 * shards * capacity. `None`: one for each 8 workers that a slice can have, at most 64 and at most 256 MiB.
+    /// Shards of the rings: a power of two up to 256; no more than there are workers are made. Claims in different shards do not contend; in
+    /// exchange a worker sees only its own shard and one other each turn, so order between shards is loose, and each shard has rings for the whole
+    /// capacity (40 bytes a slot), of at most 2^30 words together: 10 * shards * capacity. `None`: one for each 8 workers that a slice can have, at
+    /// most 64 and at most 256 MiB.
     pub shards: Option<u32>,
     /// Whether a running slice hears the host.
     pub mode: Mode,
     /// What the device was found to do, for [`Mode::Auto`]; `None` for [`Device::self_test`], which runs once for each device and takes some
     /// tenths of a second.
     pub self_test: Option<SelfTest>,
-    /// How long a slice lasts while there is something to do, from 1 µs to 1 s, or [`Duration::MAX`] if only its turns are to end it (or some minutes). `None`: up
-    /// to 100 ms. The next
-    /// one is submitted before it ends, so the device does not wait in between; what waits for a slice's end, such as
-    /// [`Runtime::snapshot`](crate::Runtime::snapshot) in boundary mode, waits as long. 100 ms is a sixth of the strictest known watchdog (640 ms, Intel's). A turn is never interrupted: it has to be shorter
-    /// than the watchdog by itself.
+    /// How long a slice lasts while there is something to do, from 1 µs to 1 s, or [`Duration::MAX`] if only its turns are to end it (or some
+    /// minutes). `None`: up to 100 ms, a sixth of the strictest known watchdog (640 ms, Intel's). A turn is never interrupted: it has to be shorter
+    /// than the watchdog by itself. The next slice is submitted before this one ends, so the device does not wait in between; what waits for a
+    /// slice's end, such as [`Runtime::snapshot`](crate::Runtime::snapshot) in boundary mode, waits as long.
     pub slice_time: Option<Duration>,
-    /// Live mode: how long a slice stays without anything to do before it leaves the device to others, at most 1 s. `None`: up to 500 µs. While it stays, a
-    /// submission is heard within microseconds, and other queues share the device's time with it.
+    /// Live mode: how long a slice stays without anything to do before it leaves the device to others, at most 1 s. `None`: up to 500 µs. While it
+    /// stays, a submission is heard within microseconds, and other queues share the device's time with it.
     pub linger: Option<Duration>,
-    /// Turns that a worker takes before its slice ends, whatever its time, at least 1. `None`: 512 in boundary mode, where the next slice is the
-    /// first to hear the host, and 2^24 in live mode.
+    /// Turns that a worker takes before its slice ends, whatever its time, from 1 to 2^30. `None`: 512 in boundary mode, where the next slice
+    /// is the first to hear the host, and 2^24 in live mode.
     pub turn_budget: Option<u32>,
-    /// Ticks (claims) of waiting that weigh as much as one step of priority, from 1 to 2^20. `None`: 4,096, or fewer when tasks have waited long; no policy can
-    /// make it more, so the bound that follows holds. With one shard a ready task is claimed after at
-    /// most `4 * aging_ticks + capacity + 32 * batch * workers` further claims, whatever else is submitted; with several, count only the claims
-    /// by workers that look at its shard, which each worker does once in as many turns as there are shards.
+    /// Ticks (claims) of waiting that weigh as much as one step of priority, from 1 to 2^20. `None`: 4,096, or fewer when tasks have waited long; no
+    /// policy can make it more, so the bound that follows holds. With one shard a ready task is claimed after at most
+    /// `4 * aging_ticks + capacity + 32 * batch * workers` further claims, whatever else is submitted; with several, count only the claims by
+    /// workers that look at its shard, which each worker does once in as many turns as there are shards.
     pub aging_ticks: Option<u32>,
     /// What decides how each slice is launched, up to the pins and the bounds; `None` for [`policy::recommend`](crate::policy::recommend).
     pub policy: Option<LaunchPolicy>,
-    /// Largest batch that a worker claims at once; `None` for a whole subgroup.
+    /// Tasks that a worker claims at once, at most, from 1 to 128; no more than its subgroup has lanes. `None` for as many.
     pub batch: Option<u32>,
-    /// Entries of the tenant table: ids from 0 to one less exist.
+    /// Entries of the tenant table, from 1 to 2^20 and by default 32: ids from 0 to one less exist.
     pub tenants: u32,
-    /// Entries of the buffer table.
+    /// Entries of the buffer table, from 1 to 2^20 and by default 1,024: so many registrations at a time.
     pub buffers: u32,
-    /// Whether completions carry ages and counts. Without, a completion is 16 bytes of the device's writes, and never 32.
+    /// Whether completions carry ages and counts; by default they do. Without, a completion is 16 bytes of the device's writes, and never 32.
     pub counts: bool,
-    /// Turns of tasks that a slice can record for [`Runtime::take_trace`](crate::Runtime::take_trace); 0 records nothing.
+    /// Turns of tasks that a slice can record for [`Runtime::take_trace`](crate::Runtime::take_trace), 48 bytes each, at most 2^24; 0, the default,
+    /// records nothing.
     pub trace_capacity: u32,
-    /// Longest wait for one slice where the caller names no time: on drop. Well above what a driver's watchdog allows.
+    /// Longest wait for one slice where the caller names no time, as on drop; by default 20 s, well above what a driver's watchdog allows.
     pub slice_timeout: Duration,
-    /// Whether a submission launches a slice if none runs. Without it, only waits and [`Runtime::poll`](crate::Runtime::poll) do.
+    /// Whether a submission launches a slice if none runs, and the runtime has a thread of its own; by default so. Without it, only waits and
+    /// [`Runtime::poll`](crate::Runtime::poll) launch any.
     pub launch_on_submit: bool,
     /// Whether the runtime submits no slices by itself, so that those of [`Runtime::record_slice`](crate::Runtime::record_slice) are all that there
     /// are. Waits wait for them. What copies slots for a snapshot, a stop or a recovery, and what announces ends, is submitted all the same.
