@@ -7,6 +7,7 @@ use crate::error::BackendError;
 
 /// The source of one op.
 #[derive(Clone, Debug)]
+#[must_use = "an op does nothing until it is in a program"]
 pub struct OpSource {
     pub(super) name: String,
     pub(super) glsl: String,
@@ -23,7 +24,6 @@ impl OpSource {
 
     /// Declares that a turn of this op may run again from its start after the driver cut it, even if some of its stores have happened.
     /// Tasks of other ops fault then, with `TASK_FAULT_CUT`.
-    #[must_use]
     pub fn restartable(mut self) -> Self {
         self.restartable = true;
         self
@@ -34,7 +34,6 @@ impl OpSource {
     /// # Safety
     /// Every access that the op makes by other means than the checked accessors must stay inside memory that is its own; buffer robustness
     /// features do not cover buffer addresses, so a stray store can overwrite anything that the process has on the device.
-    #[must_use]
     pub unsafe fn trusted(mut self) -> Self {
         self.trusted = true;
         self
@@ -43,19 +42,18 @@ impl OpSource {
 
 /// Collects ops and compiles them with the scheduler.
 #[derive(Clone, Debug, Default)]
+#[must_use = "a builder does nothing until it builds"]
 pub struct ProgramBuilder {
     ops: Vec<OpSource>,
 }
 
 impl ProgramBuilder {
     /// Adds an op; shorthand for [`ProgramBuilder::source`] with [`OpSource::new`].
-    #[must_use]
     pub fn op(self, name: impl Into<String>, glsl: impl Into<String>, width: Width) -> Self {
         self.source(OpSource::new(name, glsl, width))
     }
 
     /// Adds an op. Handles are given in order, from 0.
-    #[must_use]
     pub fn source(mut self, op: OpSource) -> Self {
         self.ops.push(op);
         self

@@ -74,21 +74,25 @@ pub struct Op {
 
 impl Op {
     /// The op's name, which is also its GLSL function's.
+    #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
     /// How many lanes run one task.
+    #[must_use]
     pub fn width(&self) -> Width {
         self.width
     }
 
     /// Whether a turn that was cut may run again.
+    #[must_use]
     pub fn restartable(&self) -> bool {
         self.restartable
     }
 
     /// Whether the op was declared unsafe and so not inspected.
+    #[must_use]
     pub fn trusted(&self) -> bool {
         self.trusted
     }
@@ -109,6 +113,7 @@ impl Program {
     }
 
     /// The op table; an op's handle is its index.
+    #[must_use]
     pub fn ops(&self) -> &[Op] {
         &self.ops
     }
@@ -126,6 +131,7 @@ impl Program {
     }
 
     /// The kernel's SPIR-V (version 1.5, for Vulkan 1.2). Specialization constant 0 is the subgroup size.
+    #[must_use]
     pub fn spirv(&self) -> &[u32] {
         &self.spirv
     }

@@ -22,6 +22,7 @@ fn bad(reason: impl Into<String>) -> BackendError {
 
 impl Program {
     /// The program as bytes for [`Program::from_bytes`]: write them to `OUT_DIR` in a `build.rs` and `include_bytes!` them.
+    #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut header = format!("{MAGIC} {:016x}\n", abi_digest());
         for op in &self.ops {

@@ -266,12 +266,14 @@ impl TaskHandle {
 impl Runtime {
     /// A timeline that counts the runtime's submissions, signalled by themselves. Whoever waits for a value on a queue sees all that tasks wrote in
     /// slices up to then.
+    #[must_use]
     pub fn progress(&self) -> &Arc<Timeline> {
         &self.0.progress
     }
 
     /// What [`Runtime::progress`] reaches when all slices end that were submitted up to now. A completion that was seen before this call belongs to
     /// one of them.
+    #[must_use]
     pub fn progress_value(&self) -> u64 {
         self.0.shared.lock().progress_value
     }

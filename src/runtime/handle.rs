@@ -23,6 +23,7 @@ impl TaskHandle {
     }
 
     /// The submission's id.
+    #[must_use]
     pub fn id(&self) -> SubmissionId {
         self.id
     }

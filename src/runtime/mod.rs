@@ -114,16 +114,19 @@ impl Runtime {
     }
 
     /// Whether slices hear the host while they run, and why.
+    #[must_use]
     pub fn residency(&self) -> &Residency {
         &self.0.residency
     }
 
     /// The device that it runs on.
+    #[must_use]
     pub fn device(&self) -> &Device {
         &self.0.device
     }
 
     /// The options that it was made with.
+    #[must_use]
     pub fn options(&self) -> &RuntimeOptions {
         &self.0.options
     }
@@ -299,12 +302,14 @@ impl Runtime {
 
     /// The tasks that have not ended, in the order of submission, as the host knows them: as they were submitted, or as the last recovery found
     /// them. Asks nothing of the device, so it answers after device loss too.
+    #[must_use]
     pub fn unfinished(&self) -> Vec<(SubmissionId, TaskWorkItem)> {
         let unfinished = self.0.shared.lock().journal.unfinished().into_iter();
         unfinished.map(|(_, id, item)| (id, item)).collect()
     }
 
     /// What has been done so far; turns, pauses and resumes are counted up to the end of the last slice. [`Runtime::snapshot`] ends one.
+    #[must_use]
     pub fn stats(&self) -> RuntimeStats {
         self.0.shared.lock().stats
     }
@@ -316,6 +321,7 @@ impl Runtime {
     /// have ended in boundary mode while a slice ran; which of them yielded or changed their priority, the host does not know. `total_requeues` is how
     /// often tasks came back in that last slice, at least. `max_priority_age` is the largest age with which a task has ended since the launch
     /// before, and 0 without [`RuntimeOptions::counts`]. [`Runtime::snapshot`] gives the consistent numbers.
+    #[must_use]
     pub fn last_launch(&self) -> Option<Launch> {
         self.0.shared.lock().last_launch
     }

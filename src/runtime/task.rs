@@ -5,6 +5,7 @@ use crate::abi::{self, MegakernelWorkItem, TaskPriority, TaskState, TaskWorkItem
 
 /// Builds a [`TaskWorkItem`] to submit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "a task does nothing until it is submitted"]
 pub struct Task(TaskWorkItem);
 
 impl Task {
@@ -15,49 +16,42 @@ impl Task {
     }
 
     /// The partition that it waits in.
-    #[must_use]
     pub fn priority(mut self, priority: TaskPriority) -> Self {
         self.0.priority = priority.word();
         self
     }
 
     /// The tenant that it runs for.
-    #[must_use]
     pub fn tenant(mut self, tenant: u32) -> Self {
         self.0.tenant_id = tenant;
         self
     }
 
     /// The buffer behind `task_input`.
-    #[must_use]
     pub fn input(mut self, buffer: BufferHandle) -> Self {
         self.0.input_handle = buffer.word();
         self
     }
 
     /// The buffer behind `task_output`.
-    #[must_use]
     pub fn output(mut self, buffer: BufferHandle) -> Self {
         self.0.output_handle = buffer.word();
         self
     }
 
     /// The parameter word.
-    #[must_use]
     pub fn param(mut self, param: u32) -> Self {
         self.0.param = param;
         self
     }
 
     /// The id that joins the turns of this task in traces and completions. The runtime does not interpret it.
-    #[must_use]
     pub fn id(mut self, id: u32) -> Self {
         self.0.task_id = id;
         self
     }
 
     /// Where the op begins.
-    #[must_use]
     pub fn starting_at(mut self, pc: u32, data: u32) -> Self {
         self.0.continuation_pc = pc;
         self.0.continuation_data = data;
@@ -66,7 +60,6 @@ impl Task {
 
     /// Comes in paused until the timeline reaches the epoch. The 32 bits mean the nearest epoch that ends in them, up to 2^31 behind
     /// (already reached) or ahead.
-    #[must_use]
     pub fn paused_until(mut self, timeline: impl Into<TimelineId>, epoch: u32) -> Self {
         self.0.state = TaskState::Paused.word();
         self.0.resume_epoch = epoch;
@@ -76,6 +69,7 @@ impl Task {
     }
 
     /// The 64 bytes.
+    #[must_use]
     pub fn item(self) -> TaskWorkItem {
         self.0
     }
@@ -93,6 +87,7 @@ pub struct BufferHandle(pub(super) u32);
 
 impl BufferHandle {
     /// The handle as the task's word; never 0, which means "no buffer".
+    #[must_use]
     pub fn word(self) -> u32 {
         self.0
     }
@@ -104,6 +99,7 @@ pub struct SubmissionId(pub(super) u64);
 
 impl SubmissionId {
     /// The sequence number, from 0.
+    #[must_use]
     pub fn number(self) -> u64 {
         self.0
     }
@@ -118,11 +114,13 @@ pub struct Accepted {
 
 impl Accepted {
     /// How many tasks were taken, from the batch's start. The caller still has the rest.
+    #[must_use]
     pub fn count(&self) -> usize {
         self.count
     }
 
     /// Their ids, in the batch's order.
+    #[must_use]
     pub fn ids(&self) -> impl ExactSizeIterator<Item = SubmissionId> + use<> {
         let first = self.first;
         (0..self.count).map(move |index| SubmissionId(first + index as u64))
