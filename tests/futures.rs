@@ -91,7 +91,7 @@ fn a_task_is_heard_while_others_keep_the_device_busy_for_ever() {
     let device = device();
     let runtime = device.runtime(&lane_program(&OPS), RuntimeOptions::default());
     let busy: Vec<_> = (0..8).map(|_| Task::new(SPIN).priority(TaskPriority::Low).item()).collect();
-    runtime.submit_batch(&busy).unwrap();
+    _ = runtime.submit_batch(&busy).unwrap();
     for id in 0..20 {
         let task = runtime.submit(Task::new(NOTHING).id(id)).unwrap();
         assert_eq!(block_on(task).unwrap().task_id, id);
@@ -135,7 +135,7 @@ fn a_stopped_runtime_ends_futures_as_cancelled_and_streams() {
     let device = device();
     let runtime = device.runtime(&lane_program(&OPS), RuntimeOptions::default());
     let never = runtime.submit(Task::new(NOTHING).paused_until(0, 1)).unwrap();
-    runtime.submit_batch(&[Task::new(NOTHING).paused_until(0, 1).item()]).unwrap();
+    _ = runtime.submit_batch(&[Task::new(NOTHING).paused_until(0, 1).item()]).unwrap();
     let waiting = Barrier::new(3);
     std::thread::scope(|scope| {
         let future = scope.spawn(|| {
@@ -207,7 +207,7 @@ fn without_a_thread_of_its_own_whoever_drives_wakes() {
     let (counting, waker) = counting();
     let mut task = runtime.submit(Task::new(NOTHING)).unwrap();
     let mut many = Vec::new();
-    runtime.submit_batch(&[Task::new(NOTHING).item()]).unwrap();
+    _ = runtime.submit_batch(&[Task::new(NOTHING).item()]).unwrap();
     assert!(poll(&mut task, &waker).is_pending());
     assert!(runtime.poll_completions(&mut Context::from_waker(&waker), &mut many, 8).is_pending());
     assert!(runtime.run_slice(LONG).unwrap());

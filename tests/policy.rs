@@ -52,7 +52,7 @@ fn grids(runtime: &Runtime, device: &common::Checked, slices: u32) -> Vec<u32> {
     let seen = device.report(slices);
     let output = runtime.register_buffer(0, &seen, 0..u64::from(slices) * 4).unwrap();
     for slice in 0..slices {
-        runtime.submit_batch(&[Task::new(GRID).output(output).param(slice).item()]).unwrap();
+        _ = runtime.submit_batch(&[Task::new(GRID).output(output).param(slice).item()]).unwrap();
         while runtime.run_slice(LONG).unwrap() {}
     }
     words(&seen)
@@ -140,7 +140,7 @@ fn a_decision_is_made_on_what_the_host_knows() {
     assert_eq!((first.request.queue_len, first.facts.room, first.facts.waiting), (50, 206, 0));
     assert_eq!((first.request.requeue_count, first.request.max_priority_age), (0, 0));
 
-    runtime.submit_batch(&[Task::new(NOTHING).item(); 3]).unwrap();
+    _ = runtime.submit_batch(&[Task::new(NOTHING).item(); 3]).unwrap();
     runtime.run_slice(LONG).unwrap();
     let second = runtime.last_launch().unwrap();
     assert_eq!((second.request.queue_len, second.facts.waiting), (3, 10));
@@ -196,7 +196,7 @@ fn a_snapshot_counts_the_wait_that_a_ready_task_is_in() {
     // One claim a turn, and one turn a slice.
     let options = RuntimeOptions { workers: Some(1), batch: Some(1), turn_budget: Some(1), ..options() };
     let runtime = device.runtime(&lane_program(&OPS), options);
-    runtime.submit_batch(&[Task::new(NOTHING).item(); 40]).unwrap();
+    _ = runtime.submit_batch(&[Task::new(NOTHING).item(); 40]).unwrap();
     let ages = (0..12).map(|_| {
         runtime.run_slice(LONG).unwrap();
         runtime.snapshot(LONG).unwrap().max_priority_age

@@ -97,7 +97,7 @@ fn an_engines_submission_that_waits_for_our_progress_sees_what_tasks_wrote() {
         let bench = bench(RuntimeOptions::default());
         let engine = Engine::new(&bench.device.device, queue);
         let tasks: Vec<_> = (0..TASKS).map(|n| bench.writer(n)).collect();
-        bench.runtime.submit_batch(&tasks).unwrap();
+        _ = bench.runtime.submit_batch(&tasks).unwrap();
         bench.runtime.drain(LONG).unwrap();
         let value = bench.runtime.progress_value();
         assert!(value > 0);
@@ -122,7 +122,7 @@ fn a_value_for_a_group_comes_after_its_last_task_and_shows_what_all_of_them_wrot
         let engine = Engine::new(&bench.device.device, queue);
         let done = bench.timeline();
         // Others keep the slices busy for ever, and the first slices are short.
-        bench.runtime.submit_batch(&[Task::new(SPIN).item(); 3]).unwrap();
+        _ = bench.runtime.submit_batch(&[Task::new(SPIN).item(); 3]).unwrap();
         std::thread::sleep(Duration::from_millis(100));
         let tasks: Vec<_> = (0..TASKS).map(|n| bench.writer(n)).collect();
         let ids: Vec<_> = bench.runtime.submit_batch(&tasks).unwrap().ids().collect();
@@ -222,7 +222,7 @@ fn a_task_is_in_one_group_and_exists() {
 fn slices_that_are_asked_to_end_do() {
     let live = bench(RuntimeOptions::default()).runtime.residency().is_live();
     let bench = bench(endless(live));
-    bench.runtime.submit_batch(&[Task::new(SPIN).item(); 3]).unwrap();
+    _ = bench.runtime.submit_batch(&[Task::new(SPIN).item(); 3]).unwrap();
     // The first ones are short, until it is known how fast they are.
     for _ in 0..20 {
         bench.runtime.poll().unwrap();

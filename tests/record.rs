@@ -121,7 +121,7 @@ fn a_slice_sees_what_stands_before_it_and_what_stands_behind_sees_the_slice() {
     let handles = [input, output].map(|buffer| bench.runtime.register_buffer(0, buffer, 0..256).unwrap());
     for round in 0..4u32 {
         let task = |id| Task::new(COPY).input(handles[0]).output(handles[1]).id(id).param(id).item();
-        bench.runtime.submit_batch(&(0..64).map(task).collect::<Vec<_>>()).unwrap();
+        _ = bench.runtime.submit_batch(&(0..64).map(task).collect::<Vec<_>>()).unwrap();
         let commands = bench.engine.begin();
         // SAFETY: it is being recorded; the buffer has room and lives until the end of the frame.
         unsafe { raw.cmd_fill_buffer(commands, input.raw(), 0, vk::WHOLE_SIZE, 1000 * round) };
@@ -152,7 +152,7 @@ fn two_frames_are_under_way_in_live_mode_and_one_in_boundary_mode() {
     let live = bench.runtime.residency().is_live();
     for round in 0..5 {
         let tasks: Vec<_> = (0..300).map(|id| Task::new(NOTHING).id(id).item()).collect();
-        bench.runtime.submit_batch(&tasks).unwrap();
+        _ = bench.runtime.submit_batch(&tasks).unwrap();
         let (commands, value) = ([(); 3].map(|()| bench.engine.begin()), bench.engine.next_frame());
         let record = |frame: usize, value| {
             // SAFETY: they are submitted below, in this order and with these values.
@@ -177,7 +177,7 @@ fn two_frames_are_under_way_in_live_mode_and_one_in_boundary_mode() {
 #[test]
 fn a_longer_budget_is_more_turns() {
     let bench = bench(record_only());
-    bench.runtime.submit_batch(&[Task::new(SPIN).item(); 4]).unwrap();
+    _ = bench.runtime.submit_batch(&[Task::new(SPIN).item(); 4]).unwrap();
     let turns_of = |budget| {
         let before = bench.runtime.stats().turns;
         assert!(bench.frame(budget, |_| ()));
@@ -217,7 +217,7 @@ fn a_slice_that_is_never_submitted_is_taken_back_and_its_tasks_run_later() {
     assert_eq!((decision.slice_time.value, decision.linger.value), (5 * MS, Duration::ZERO), "a frame's budget");
     assert_eq!(pollster::block_on(ended).unwrap().task_id, 3);
     // Once more, with memory that is not fresh.
-    bench.runtime.submit_batch(&[Task::new(NOTHING).item()]).unwrap();
+    _ = bench.runtime.submit_batch(&[Task::new(NOTHING).item()]).unwrap();
     assert!(bench.record(abandoned, MS).unwrap());
     // SAFETY: as above.
     assert!(unsafe { bench.runtime.discard_slice() }.unwrap());
@@ -250,7 +250,7 @@ fn a_future_is_woken_by_the_end_of_a_frame() {
 #[test]
 fn what_cannot_be_recorded_is_refused_and_the_frame_goes_on_without() {
     let bench = bench(record_only());
-    bench.runtime.submit_batch(&[Task::new(NOTHING).item()]).unwrap();
+    _ = bench.runtime.submit_batch(&[Task::new(NOTHING).item()]).unwrap();
     let commands = bench.engine.begin();
     let attempt = |timeline: &Arc<Timeline>, value, budget| {
         // SAFETY: nothing is recorded.
@@ -269,7 +269,7 @@ fn what_cannot_be_recorded_is_refused_and_the_frame_goes_on_without() {
 #[test]
 fn a_value_that_is_taken_is_refused_with_the_one_to_exceed() {
     let bench = bench(record_only());
-    bench.runtime.submit_batch(&[Task::new(NOTHING).item(); 2]).unwrap();
+    _ = bench.runtime.submit_batch(&[Task::new(NOTHING).item(); 2]).unwrap();
     let commands = bench.engine.begin();
     let record = |value| {
         // SAFETY: nothing is recorded, but for what is discarded.
@@ -315,7 +315,7 @@ fn a_wait_without_a_frame_says_which_one_it_lacks() {
     std::thread::scope(|scope| {
         let said = scope.spawn(|| reached(paused.wait(200 * MS).unwrap_err()));
         while !said.is_finished() {
-            bench.runtime.submit_batch(&[Task::new(NOTHING).item()]).unwrap();
+            _ = bench.runtime.submit_batch(&[Task::new(NOTHING).item()]).unwrap();
             bench.frame(MS, |_| ());
             bench.engine.rest();
         }
@@ -331,7 +331,7 @@ fn recorded_slices_and_the_runtimes_own_take_turns() {
     let tasks: Vec<_> = (0..50).map(|id| Task::new(NOTHING).id(id).item()).collect();
     let mut ended = Vec::new();
     for _ in 0..20 {
-        bench.runtime.submit_batch(&tasks).unwrap();
+        _ = bench.runtime.submit_batch(&tasks).unwrap();
         bench.frame(MS, |_| ());
     }
     bench.engine.rest();

@@ -83,8 +83,8 @@ fn what_waits_goes_on_waiting_after_a_cut() {
     let paused: Vec<TaskWorkItem> =
         (0..60).map(|id| Task::new(0).id(id).output(output).paused_until(0, 1 + id / 30).item()).collect();
     let running = Task::new(0).id(100).output(output).item();
-    runtime.submit_batch(&[running]).unwrap();
-    runtime.submit_batch(&paused).unwrap();
+    _ = runtime.submit_batch(&[running]).unwrap();
+    _ = runtime.submit_batch(&paused).unwrap();
     assert_eq!(runtime.drain(LONG), Err(BackendError::Stalled { paused: 60 }));
     assert_eq!(runtime.stats().recoveries, 1);
     runtime.signal(0, 1).unwrap();
@@ -102,7 +102,7 @@ fn a_stop_after_a_cut_reports_the_turns_that_were_committed() {
     let runtime = device.runtime(&program, options);
     let counts = device.report(16);
     let output = runtime.register_buffer(0, &counts, 0..64).unwrap();
-    runtime.submit_batch(&[Task::new(0).output(output).item()]).unwrap();
+    _ = runtime.submit_batch(&[Task::new(0).output(output).item()]).unwrap();
     assert_eq!(runtime.run_slice(LONG), Ok(true));
     assert_eq!(runtime.stats().recoveries, 1);
     // Nothing has run since the recovery: what it published again has not reached a slot yet.

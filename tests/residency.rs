@@ -112,10 +112,10 @@ fn a_task_that_is_published_while_a_slice_runs_is_run_by_that_slice() {
     let task = |n| Task::new(COUNT).output(output).param(n);
     let before = runtime.stats().slices;
     let mut heard = Vec::new();
-    runtime.submit_batch(&[task(0).item()]).unwrap();
+    _ = runtime.submit_batch(&[task(0).item()]).unwrap();
     runtime.poll().unwrap();
     for n in 1..20 {
-        runtime.submit_batch(&[task(n).item()]).unwrap();
+        _ = runtime.submit_batch(&[task(n).item()]).unwrap();
         // Nobody launches anything here.
         let start = Instant::now();
         while word(&counts, n) == 0 && start.elapsed() < Duration::from_secs(2) {
@@ -208,7 +208,7 @@ fn an_idle_runtime_has_no_slice() {
     let runtime = device.runtime(&lane_program(&OPS), short());
     run_all(&runtime, &vec![Task::new(COUNT).output(output_of(&runtime, &device)).item(); 10]);
     let waiting = Task::new(SPIN).paused_until(0, 1).item();
-    runtime.submit_batch(&[waiting]).unwrap();
+    _ = runtime.submit_batch(&[waiting]).unwrap();
     assert_eq!(runtime.drain(LONG), Err(BackendError::Stalled { paused: 1 }));
     let slices = runtime.stats().slices;
     std::thread::sleep(Duration::from_millis(100));
@@ -283,11 +283,11 @@ fn a_hundred_runtimes_come_and_go() {
         match round % 4 {
             0 => drop(run_all(&runtime, &tasks)),
             1 => {
-                runtime.submit_batch(&tasks).unwrap();
+                _ = runtime.submit_batch(&tasks).unwrap();
                 runtime.drain(LONG).unwrap();
             }
             2 => {
-                runtime.submit_batch(&vec![Task::new(SPIN).item(); 10]).unwrap();
+                _ = runtime.submit_batch(&vec![Task::new(SPIN).item(); 10]).unwrap();
                 assert_eq!(runtime.stop(LONG).unwrap().unfinished.len(), 10);
             }
             // With work in flight.

@@ -176,7 +176,7 @@ fn more_urgent_tasks_go_first_when_nobody_is_old() {
         (0..60).map(|n| Task::new(NOTHING).id(n).priority(TaskPriority::ALL[n as usize * 7 % 5]).item()).collect();
     // Paused until the same epoch: all become ready in one turn.
     let paused: Vec<TaskWorkItem> = mixed.iter().map(|item| item.try_paused(0, 0, 1).unwrap()).collect();
-    runtime.submit_batch(&paused).unwrap();
+    _ = runtime.submit_batch(&paused).unwrap();
     while runtime.run_slice(LONG).unwrap() {}
     runtime.signal(0, 1).unwrap();
     let mut ended = Vec::new();
@@ -226,7 +226,7 @@ fn a_stop_before_the_first_slice_reports_what_was_submitted() {
     let device = device();
     let runtime = device.runtime(&lane_program(&OPS), RuntimeOptions { launch_on_submit: false, ..small() });
     let item = Task::new(NOTHING).id(3).item();
-    runtime.submit_batch(&[item]).unwrap();
+    _ = runtime.submit_batch(&[item]).unwrap();
     let report = runtime.stop(LONG).unwrap();
     assert_eq!((report.ended, report.unfinished[0].1), (0, item));
 }
@@ -251,11 +251,11 @@ fn a_snapshot_counts_every_state_once() {
         .runtime(&lane_program(&OPS), RuntimeOptions { turn_budget: Some(3), launch_on_submit: false, ..small() });
     let mut tasks = vec![Task::new(SPIN).item(); 5];
     tasks.extend(vec![Task::new(NOTHING).paused_until(0, 7).item(); 6]);
-    runtime.submit_batch(&tasks).unwrap();
+    _ = runtime.submit_batch(&tasks).unwrap();
     let before = runtime.snapshot(LONG).unwrap();
     assert_eq!((before.ready_count, before.paused_count), (5, 6), "nothing has reached the device yet");
     runtime.run_slice(LONG).unwrap();
-    runtime.submit_batch_unchecked(&[TaskWorkItem { op_handle: 77, ..Task::new(0).item() }]).unwrap();
+    _ = runtime.submit_batch_unchecked(&[TaskWorkItem { op_handle: 77, ..Task::new(0).item() }]).unwrap();
     runtime.run_slice(LONG).unwrap();
     let after = runtime.snapshot(LONG).unwrap();
     assert_eq!((after.paused_count, after.faulted_count, after.running_count), (6, 1, 0));
@@ -321,7 +321,7 @@ fn dropping_a_runtime_with_work_in_flight_is_bounded_and_clean() {
     let program = lane_program(&OPS);
     for _ in 0..5 {
         let runtime = device.runtime(&program, small());
-        runtime.submit_batch(&vec![Task::new(SPIN).item(); 64]).unwrap();
+        _ = runtime.submit_batch(&vec![Task::new(SPIN).item(); 64]).unwrap();
         let start = Instant::now();
         drop(runtime);
         assert!(start.elapsed() < Duration::from_secs(20));
@@ -339,7 +339,7 @@ fn an_unregistered_buffer_is_gone_for_the_host_and_for_the_device() {
     assert_eq!(std::sync::Arc::strong_count(&counts), 1, "the runtime lets go of it");
     let problem = TaskProblem::BadHandle { handle: output.word(), tenant: 0 };
     assert_eq!(runtime.submit_batch(&[item]), Err(BackendError::Refused { index: 0, problem }));
-    runtime.submit_batch_unchecked(&[item]).unwrap();
+    _ = runtime.submit_batch_unchecked(&[item]).unwrap();
     let mut ended = Vec::new();
     runtime.completions(&mut ended, 1, LONG).unwrap();
     assert_eq!(ended[0].outcome, Outcome::Faulted(TASK_FAULT_BAD_HANDLE));

@@ -27,7 +27,7 @@ impl Warmer {
         let options = RuntimeOptions { mode: Mode::Boundary, launch_on_submit: false, ..Default::default() };
         let runtime = Runtime::new(device, &program, options)?;
         // They yield until the runtime goes.
-        runtime.submit_batch(&vec![Task::new(0).item(); 1 << 10])?;
+        _ = runtime.submit_batch(&vec![Task::new(0).item(); 1 << 10])?;
         Ok(Self(Some(runtime)))
     }
 

@@ -107,6 +107,7 @@ impl SubmissionId {
 
 /// The part of a batch that was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "the tasks from `count` on were not taken"]
 pub struct Accepted {
     pub(super) first: u64,
     pub(super) count: usize,

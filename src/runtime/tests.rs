@@ -89,7 +89,7 @@ fn completions_come_once_each_in_the_order_of_the_ends_over_many_laps() {
 #[test]
 fn among_completions_in_bulk_each_handle_gets_its_own_and_a_dropped_one_its_slot_back() {
     let mut played = Played::new(128);
-    played.runtime.submit_batch(&numbered(0..50)).unwrap();
+    _ = played.runtime.submit_batch(&numbered(0..50)).unwrap();
     let mut handle = played.runtime.submit(Task::new(0).id(50)).unwrap();
     drop(played.runtime.submit(Task::new(0).id(51)).unwrap());
     assert_eq!(played.runtime.submit_batch(&numbered(52..200)).unwrap().count(), 76, "as many as there is room for");
@@ -104,7 +104,7 @@ fn among_completions_in_bulk_each_handle_gets_its_own_and_a_dropped_one_its_slot
 #[test]
 fn a_record_that_comes_twice_is_an_error_and_what_ended_before_it_counts() {
     let mut played = Played::new(128);
-    played.runtime.submit_batch(&numbered(0..10)).unwrap();
+    _ = played.runtime.submit_batch(&numbered(0..10)).unwrap();
     played.end([0, 1, 2, 1, 3]);
     let mut ended = Vec::new();
     let taken = played.runtime.completions(&mut ended, usize::MAX, Duration::ZERO);
@@ -117,7 +117,7 @@ fn a_record_that_comes_twice_is_an_error_and_what_ended_before_it_counts() {
 #[test]
 fn nothing_is_taken_past_a_record_that_is_not_whole() {
     let mut played = Played::new(128);
-    played.runtime.submit_batch(&numbered(0..3)).unwrap();
+    _ = played.runtime.submit_batch(&numbered(0..3)).unwrap();
     let lap = lap(128, 0) << abi::TR_RECORD_LAP_SHIFT;
     let fault = record::whole(lap | abi::TR_RECORD_FAULTED, played.ticket(1), 9);
     played.end([0]);

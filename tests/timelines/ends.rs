@@ -167,7 +167,7 @@ fn dropping_a_runtime_whose_tasks_wait_for_an_engine_is_bounded_and_lets_go_of_i
         let runtime = device.runtime(&lane_program(&OPS), small());
         let timeline = runtime.register_timeline(&semaphore, signaller).unwrap();
         let task = Task::new(FOLLOW).paused_until(timeline, 1).item();
-        runtime.submit_batch(&[task; 100]).unwrap();
+        _ = runtime.submit_batch(&[task; 100]).unwrap();
         runtime.poll().unwrap();
         drop(runtime);
         assert_eq!(Arc::strong_count(&semaphore), 1);
