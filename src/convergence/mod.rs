@@ -33,6 +33,7 @@ mod run;
 
 pub use run::PreparedConvergence;
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::device::Device;
@@ -40,7 +41,7 @@ use crate::error::BackendError;
 use crate::telemetry::TaskQueueSnapshot;
 
 /// A transfer function for a number of words, compiled; it fits every device.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct ConvergenceProgram {
     /// Debug names of the buffers of `current`, `next` and `changed`.
     names: [String; 3],
@@ -117,6 +118,19 @@ impl ConvergenceProgram {
     /// As those two.
     pub fn run(&self, device: &Device, words: &[u32], timeout: Duration) -> Result<Convergence, BackendError> {
         self.prepare(device)?.run(words, timeout)
+    }
+}
+
+/// Not the kernel, which is thousands of words.
+impl fmt::Debug for ConvergenceProgram {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { names, words, max_iterations, .. } = self;
+        let mut shown = f.debug_struct("ConvergenceProgram");
+        shown
+            .field("names", names)
+            .field("words", words)
+            .field("max_iterations", max_iterations)
+            .finish_non_exhaustive()
     }
 }
 

@@ -1,5 +1,6 @@
 //! A device that an engine made and keeps: what it hands over, and what stays its own.
 
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ash::vk;
@@ -52,6 +53,12 @@ impl EngineQueue {
     #[must_use]
     pub fn given(raw: vk::Queue, slot: QueueSlot) -> Self {
         Self::shared(raw, slot, Mutex::new(()))
+    }
+}
+
+impl fmt::Debug for EngineQueue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EngineQueue").field("raw", &self.raw).field("slot", &self.slot).finish_non_exhaustive()
     }
 }
 
@@ -109,6 +116,15 @@ impl<'a> EngineDevice<'a> {
             debug_names: false,
             validated: false,
         }
+    }
+}
+
+impl fmt::Debug for EngineDevice<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { physical, device, enabled, slices, other, .. } = self;
+        let mut shown = f.debug_struct("EngineDevice");
+        shown.field("physical", physical).field("device", &device.handle()).field("enabled", enabled);
+        shown.field("slices", slices).field("other", other).finish_non_exhaustive()
     }
 }
 

@@ -48,6 +48,8 @@ pub(crate) use clock::{declares, without_clock};
 #[cfg(feature = "self-substrate-adapters")]
 pub(crate) use compile::{compile, first_error, preprocessed};
 
+use std::fmt;
+
 use crate::abi;
 use crate::error::BackendError;
 
@@ -99,7 +101,7 @@ impl Op {
 }
 
 /// A compiled kernel and its op table. Independent of any device: it fits every subgroup size.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Program {
     ops: Vec<Op>,
     spirv: Vec<u32>,
@@ -134,5 +136,12 @@ impl Program {
     #[must_use]
     pub fn spirv(&self) -> &[u32] {
         &self.spirv
+    }
+}
+
+/// Not the kernel, which is tens of thousands of words.
+impl fmt::Debug for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Program").field("ops", &self.ops).finish_non_exhaustive()
     }
 }

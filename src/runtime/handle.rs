@@ -1,5 +1,6 @@
 //! The handle of one submitted task.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +9,6 @@ use super::task::{Completion, SubmissionId};
 use crate::error::BackendError;
 
 /// One submitted task, and a future of its end. Dropping it without waiting lets the task run and forgets its completion.
-#[derive(Debug)]
 #[must_use = "a dropped handle forgets the task's completion"]
 pub struct TaskHandle {
     pub(super) inner: Arc<Kept>,
@@ -46,6 +46,12 @@ impl TaskHandle {
         })?;
         self.taken = true;
         Ok(completion)
+    }
+}
+
+impl fmt::Debug for TaskHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TaskHandle").field("id", &self.id).field("taken", &self.taken).finish_non_exhaustive()
     }
 }
 

@@ -46,6 +46,7 @@ pub use timelines::{Carrier, Signaller};
 #[cfg(feature = "self-substrate-adapters")]
 pub use trends::PartitionTrend;
 
+use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -72,7 +73,7 @@ use state::State;
 /// # Errors
 /// What the device or the driver gives is for good: every later call says it again, but for those that ask nothing of either, such as
 /// [`Runtime::unfinished`] and [`Runtime::stats`]. What is said at each call is what it may give beside.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Runtime(Arc<Kept>);
 
 impl Runtime {
@@ -359,6 +360,15 @@ impl Runtime {
             }
             Ok(report)
         })
+    }
+}
+
+/// Not what the tasks are doing, which are megabytes.
+impl fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner { device, options, residency, .. } = &**self.0;
+        let mut shown = f.debug_struct("Runtime");
+        shown.field("device", device).field("options", options).field("residency", residency).finish_non_exhaustive()
     }
 }
 
