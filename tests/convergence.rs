@@ -37,7 +37,7 @@ fn on_cpu(
 }
 
 fn told(convergence: Convergence) -> (ConvergenceEnd, u32, Vec<u32>) {
-    let Convergence { end, iterations, words } = convergence;
+    let Convergence { end, iterations, words, .. } = convergence;
     (end, iterations, words)
 }
 

@@ -71,7 +71,8 @@ mod tests {
         let tiling = Tiling { width: 4, height: 8, edge: 8, group: 1 };
         let reference = [[1, 2], [3, 4]];
         let sum = [checksum(&reference), 2, 1];
-        let stats = RuntimeStats { done: 2, pauses: 2, resumes: 2, ..RuntimeStats::default() };
+        let mut stats = RuntimeStats::default();
+        (stats.done, stats.pauses, stats.resumes) = (2, 2, 2);
         let streamed = |blocks: [[u32; 2]; 2], sum| Streamed {
             blocks: blocks.into(),
             sum,

@@ -62,6 +62,7 @@ pub enum ConvergenceEnd {
 
 /// What the iterations came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Convergence {
     /// Why they ended.
     pub end: ConvergenceEnd,

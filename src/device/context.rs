@@ -25,7 +25,7 @@ use crate::BackendError;
 
 const MIB: u64 = 1 << 20;
 
-/// How [`Device::new`] is to make a device.
+/// How [`Device::new`] is to make a device. Later versions may have more fields: end with `..DeviceOptions::default()`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceOptions {
     /// Which device to take. What is said here wins over the environment: `TASKRING_DEVICE` (an index, or a part of a

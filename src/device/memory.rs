@@ -64,7 +64,8 @@ impl MemoryKind {
     }
 }
 
-/// What [`Device::allocate`] is to make.
+/// What [`Device::allocate`] is to make. Later versions may have more fields: end with `..BufferDesc::new(name, bytes, kind)`, if not all is said with
+/// that.
 #[derive(Clone, Copy, Debug)]
 pub struct BufferDesc<'a> {
     /// Debug name of the buffer and of its memory.

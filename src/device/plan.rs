@@ -32,7 +32,7 @@ pub enum SizeControl {
 }
 
 /// One queue of a device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct QueueSlot {
     /// Its family.
     pub family: u32,

@@ -16,8 +16,10 @@ use std::time::Duration;
 
 use crate::telemetry::TaskQueueSnapshot;
 
-/// What a decision takes into account beside the request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a decision takes into account beside the request. To test a policy, take [`Launch::facts`], or the default, which is all zeros, and set what
+/// matters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct LaunchFacts {
     /// Workers of the usual grid.
     pub usual_workers: u32,
@@ -70,7 +72,7 @@ impl<T> Decided<T> {
     }
 }
 
-/// How a slice is to be launched.
+/// How a slice is to be launched. Later versions may decide more, so take what is not yours from [`recommend`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LaunchDecision {
     /// Workers, that is workgroups of one subgroup.

@@ -198,6 +198,7 @@ pub struct StopReport {
 
 /// What a runtime has done so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RuntimeStats {
     /// Slices launched.
     pub slices: u64,

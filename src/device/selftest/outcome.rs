@@ -193,6 +193,7 @@ fn line<T>(f: &mut fmt::Formatter<'_>, key: &str, probe: &Probe<T>, show: impl F
 /// A text that is no self-test's.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a recorded self-test: {what}")]
+#[non_exhaustive]
 pub struct BadRecord {
     /// What is wrong with it.
     pub what: String,

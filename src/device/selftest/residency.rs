@@ -11,6 +11,7 @@ const SHARE_OF_LOOP_CAP: u32 = 32;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Residency {
     /// Slices read their mailbox while they run.
+    #[non_exhaustive]
     Live {
         /// The memory that the mailbox must be in. Where an allocator gives other memory, there is no live mode.
         mailbox: MemoryClass,
@@ -23,6 +24,7 @@ pub enum Residency {
         reasons: Vec<String>,
     },
     /// Slices read their mailbox when they begin, ordered by their submission: what Vulkan promises everywhere.
+    #[non_exhaustive]
     Boundary {
         /// The most turns that a slice may plan, where the driver cuts loops.
         turn_limit: Option<u32>,
