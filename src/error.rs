@@ -165,6 +165,7 @@ pub enum BackendError {
         /// The Vulkan command.
         call: &'static str,
         /// What it returned.
+        #[source]
         result: vk::Result,
     },
     /// The device is lost; every later call says so too. `Runtime::unfinished` still answers.
