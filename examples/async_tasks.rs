@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use futures_core::Stream;
 use taskring::{
     Buffer, BufferDesc, BufferHandle, Device, DeviceOptions, MemoryKind, Outcome, Program, Runtime, RuntimeOptions,
-    Task, Width, vk,
+    Task, Width,
 };
 
 /// One step of the Collatz sequence a turn. It leaves how many steps there were.
@@ -74,9 +74,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let device = Device::new(DeviceOptions::default())?;
     let program = Program::builder().op("collatz", COLLATZ, Width::Lane).build()?;
     let runtime = Runtime::new(&device, &program, RuntimeOptions::default())?;
-    let (bytes, usage) = (u64::from(LIMIT) * 4, vk::BufferUsageFlags::empty());
-    let desc = BufferDesc { name: "steps", bytes, kind: MemoryKind::Report, usage, shared: false };
-    let steps = Arc::new(device.allocate(desc)?);
+    let bytes = u64::from(LIMIT) * 4;
+    let steps = Arc::new(device.allocate(BufferDesc::new("steps", bytes, MemoryKind::Report))?);
     let output = runtime.register_buffer(0, &steps, 0..bytes)?;
     let collatz = Collatz { op: program.op("collatz")?, runtime, steps, output };
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use taskring::{
     BackendError, Buffer, BufferDesc, BufferHandle, Completion, Device, Mapped, MemoryKind, OpSource, Outcome, Program,
-    Runtime, RuntimeStats, Task, TaskPriority, TaskWorkItem, TimelineId, TraceRecord, Width, vk,
+    Runtime, RuntimeStats, Task, TaskPriority, TaskWorkItem, TimelineId, TraceRecord, Width,
 };
 
 use crate::picture::TurnSpan;
@@ -125,10 +125,7 @@ struct Results {
 
 impl Results {
     fn new(device: &Device, tiling: Tiling) -> Result<Self, Box<dyn Error>> {
-        let allocate = |name, bytes| {
-            let (kind, usage) = (MemoryKind::Report, vk::BufferUsageFlags::empty());
-            device.allocate(BufferDesc { name, bytes, kind, usage, shared: false }).map(Arc::new)
-        };
+        let allocate = |name, bytes| device.allocate(BufferDesc::new(name, bytes, MemoryKind::Report)).map(Arc::new);
         let texels = u64::from(tiling.width) * u64::from(tiling.height);
         let blocks = allocate("BC1 blocks", texels / 2)?;
         let sum = allocate("checksum", 4 * SUM_WORDS as u64)?;

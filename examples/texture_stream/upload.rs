@@ -70,7 +70,7 @@ impl<'a> Uploader<'a> {
         let device = runtime.device();
         let (queue, family) = UploadQueue::best(device);
         let allocate = |name, bytes, kind, shared| {
-            device.allocate(BufferDesc { name, bytes, kind, usage: Default::default(), shared }).map(Arc::new)
+            device.allocate(BufferDesc { shared, ..BufferDesc::new(name, bytes, kind) }).map(Arc::new)
         };
         let staging = allocate("staged texels", u64::from(PLACES) * place_bytes(tiling), MemoryKind::Mailbox, false)?;
         // Shared, since the queue that uploads may be of another family than the slices'.

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use taskring::{BufferDesc, Device, DeviceOptions, MemoryKind, Outcome, Program, Runtime, RuntimeOptions, Task, vk};
+use taskring::{BufferDesc, Device, DeviceOptions, MemoryKind, Outcome, Program, Runtime, RuntimeOptions, Task};
 
 const TASKS: u32 = 1000;
 const LONG: Duration = Duration::from_secs(60);
@@ -16,11 +16,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let runtime = Runtime::new(&device, &program, RuntimeOptions::default())?;
 
     let bytes = u64::from(TASKS) * 4;
-    let allocate = |name, kind| {
-        let buffer =
-            device.allocate(BufferDesc { name, bytes, kind, usage: vk::BufferUsageFlags::empty(), shared: false })?;
-        Ok::<_, Box<dyn Error>>(Arc::new(buffer))
-    };
+    let allocate = |name, kind| device.allocate(BufferDesc::new(name, bytes, kind)).map(Arc::new);
     let (numbers, doubles) = (allocate("numbers", MemoryKind::Mailbox)?, allocate("doubles", MemoryKind::Report)?);
     let mailbox = numbers.mapped().ok_or("a mailbox is mapped")?;
     for n in 0..TASKS {
