@@ -3,9 +3,33 @@
 //! The host publishes 64-byte continuation tasks; a resident Vulkan compute kernel claims them by priority with aging and runs them. Tasks
 //! complete, yield, pause until a timeline reaches an epoch, move to another priority, or fault, with no host in the loop while a slice runs.
 //!
-//! [`Task`] and [`Runtime`] are where to begin; [`program`] says what an op may do. In the repository, `README.md` has a complete example, which
-//! the tests run; `docs/INTEGRATION.md` is for engines that lend their device;
-//! `docs/ARCHITECTURE.md` is the five-minute tour; `docs/MEMORY_MODEL.md` says who writes which word and in what order.
+#![cfg_attr(feature = "shaderc", doc = "```no_run")]
+#![cfg_attr(not(feature = "shaderc"), doc = "```ignore")]
+//! use std::time::Duration;
+//! use taskring::{BackendError, Device, DeviceOptions, Outcome, Program, Runtime, RuntimeOptions, Task, Width};
+//!
+//! /// Takes `param` turns, and gives way in between.
+//! const COUNT: &str = "Turn count(TaskWorkItem task) {
+//!     uint turns = task.continuation_data + 1u;
+//!     if (turns < task.param) return task_yield(0u, turns);
+//!     return task_complete();
+//! }";
+//!
+//! fn main() -> Result<(), BackendError> {
+//!     let device = Device::new(DeviceOptions::default())?;
+//!     let program = Program::builder().op("count", COUNT, Width::Lane).build()?;
+//!     let runtime = Runtime::new(&device, &program, RuntimeOptions::default())?;
+//!
+//!     let mut task = runtime.submit(Task::new(program.op("count")?).param(3))?;
+//!     let completion = task.wait(Duration::from_secs(10))?;
+//!     assert_eq!((completion.outcome, completion.yield_count), (Outcome::Done, 2));
+//!     Ok(())
+//! }
+//! ```
+//!
+//! [`Task`] and [`Runtime`] are where to begin; [`program`] says what an op may do. `README.md` has an example with buffers and timelines, and the
+//! features of the crate; `docs/INTEGRATION.md` is for engines that lend their device; `docs/ARCHITECTURE.md` is the five-minute tour;
+//! `docs/MEMORY_MODEL.md` says who writes which word and in what order.
 
 // docs.rs says then which feature an item needs.
 #![cfg_attr(docsrs, feature(doc_cfg))]

@@ -104,6 +104,18 @@ impl TaskWorkItem {
 ///
 /// Pause, yield, requeue, complete and fault are legal for every task that has not ended (Ready, Running, Paused,
 /// Yielded, Requeued). A refused step gives an error and no task; the caller's value is as it was.
+///
+/// ```
+/// use taskring::{MegakernelWorkItem, TaskPriority, TaskWorkItem};
+///
+/// let work = MegakernelWorkItem { op_handle: 3, ..MegakernelWorkItem::default() };
+/// let task = TaskWorkItem::from_work_item(1, 0, TaskPriority::Normal, work);
+/// let paused = task.try_claimed()?.try_paused(2, 0, 5)?;
+/// assert!(paused.try_claimed().is_err(), "it waits for epoch 5");
+/// let done = paused.try_resumed()?.try_claimed()?.try_completed()?;
+/// assert!(done.try_yielded(0, 0).is_err(), "it has ended");
+/// # Ok::<(), taskring::BackendError>(())
+/// ```
 impl TaskWorkItem {
     fn check(self, action: TaskAction) -> Result<(), BackendError> {
         match self.task_state() {

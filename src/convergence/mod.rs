@@ -8,7 +8,17 @@
 //! next[index] = max(current[index], left);
 //! ```
 //!
-//! `current`, `next` and `changed` are the names that the caller gives to the three buffers.
+//! `current`, `next` and `changed` are the names that the caller gives to the three buffers:
+//!
+//! ```no_run
+//! # use taskring::{BackendError, Convergence, Device, TaskQueueSnapshot};
+//! # use std::time::Duration;
+//! # fn run(device: &Device, body: &str, words: &[u32]) -> Result<Convergence, BackendError> {
+//! let build = TaskQueueSnapshot::build_state_convergence_program;
+//! let program = build(body, "current", "next", "changed", 1000, 64)?; // 1,000 words, at most 64 iterations
+//! program.run(device, words, Duration::from_secs(1))
+//! # }
+//! ```
 //!
 //! - `index` is the word that the body runs for, a `uint`.
 //! - `current` is an array of all words as the iteration before left them; the body may read any of them.

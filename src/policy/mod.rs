@@ -140,6 +140,17 @@ type Rule = dyn Fn(&MegakernelLaunchRequest, &LaunchFacts) -> LaunchDecision + S
 impl LaunchPolicy {
     /// A policy that decides by a function. [`recommend`] is the one that is taken where none is given; a policy may ask it and change a part of
     /// the answer.
+    ///
+    /// ```
+    /// use taskring::policy::{Decided, LaunchDecision, LaunchPolicy, recommend};
+    ///
+    /// let small = LaunchPolicy::new(|request, facts| {
+    ///     let decision = recommend(request, facts);
+    ///     let workers = Decided::new(decision.workers.value.min(64), "the rest of the device is for frames");
+    ///     LaunchDecision { workers, ..decision }
+    /// });
+    /// # _ = small;
+    /// ```
     pub fn new(
         rule: impl Fn(&MegakernelLaunchRequest, &LaunchFacts) -> LaunchDecision + Send + Sync + 'static,
     ) -> Self {

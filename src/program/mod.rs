@@ -1,5 +1,13 @@
 //! Ops and programs: the users' GLSL, compiled together with the scheduler into one kernel.
 //!
+//! ```glsl
+//! Turn square(TaskWorkItem task) {
+//!     uint value = buffer_load(task_input(task), task.param);
+//!     buffer_store(task_output(task), task.param, value * value);
+//!     return task_complete();
+//! }
+//! ```
+//!
 //! An op is a GLSL function `Turn NAME(TaskWorkItem task)` that looks at `task.continuation_pc`, does one turn of work and says how the turn
 //! ended: `task_complete()`, `task_yield(pc, data)`, `task_pause(pc, data, epoch)`, `task_pause_on(timeline, pc, data, epoch)`,
 //! `task_requeue(pc, data, priority)` or `task_fault(code)`. It reaches memory through `task_input(task)`, `task_output(task)` and

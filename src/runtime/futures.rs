@@ -46,7 +46,14 @@ impl Future for TaskHandle {
 /// # Without a thread
 impl Runtime {
     /// As [`Runtime::completions`], for executors: appends up to `limit` completions of batched tasks, or has the task of this context woken when
-    /// there is one. With `std::future::poll_fn` it is a future. Their number; 0 once the runtime is stopped and nothing is left to come.
+    /// there is one. Their number; 0 once the runtime is stopped and nothing is left to come.
+    ///
+    /// ```
+    /// # use taskring::{BackendError, Completion, Runtime};
+    /// async fn some(runtime: &Runtime, ended: &mut Vec<Completion>) -> Result<usize, BackendError> {
+    ///     std::future::poll_fn(|context| runtime.poll_completions(context, ended, 64)).await
+    /// }
+    /// ```
     ///
     /// # Errors
     /// As [`Runtime::poll`].

@@ -4,12 +4,20 @@ use super::record::End;
 use crate::abi::{self, MegakernelWorkItem, TaskPriority, TaskState, TaskWorkItem, TimelineId};
 
 /// Builds a [`TaskWorkItem`] to submit.
+///
+/// ```
+/// use taskring::{Task, TaskPriority, TaskState};
+///
+/// // Op 0, which `Program::op` gives by name, once timeline 0 has reached epoch 5.
+/// let item = Task::new(0).priority(TaskPriority::High).param(7).paused_until(0, 5).item();
+/// assert_eq!((item.task_state(), item.resume_epoch), (Some(TaskState::Paused), 5));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "a task does nothing until it is submitted"]
 pub struct Task(TaskWorkItem);
 
 impl Task {
-    /// A ready task of tenant 0 at normal priority, for the op with this handle.
+    /// A ready task of tenant 0 at normal priority, for the op with this handle, as [`Program::op`](crate::Program::op) gives it.
     pub fn new(op: u32) -> Self {
         let work = MegakernelWorkItem { op_handle: op, ..MegakernelWorkItem::default() };
         Self(TaskWorkItem::from_work_item(0, 0, TaskPriority::Normal, work))

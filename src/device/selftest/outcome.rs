@@ -104,7 +104,20 @@ pub struct RoundTrip {
     pub p99_ns: u64,
 }
 
-/// What a device was found to do. Its [`Display`](fmt::Display) form can be kept, and [`FromStr`] reads it back.
+/// What a device was found to do. Its [`Display`](fmt::Display) form can be kept, and [`FromStr`] reads it back, so that a program tests each device
+/// and driver once:
+///
+/// ```no_run
+/// # use taskring::{Device, RuntimeOptions, SelfTest};
+/// # fn options(device: &Device) -> Result<RuntimeOptions, Box<dyn std::error::Error>> {
+/// let test = match std::fs::read_to_string("self-test") {
+///     Ok(text) => text.parse()?,
+///     Err(_) => device.self_test()?.clone(),
+/// };
+/// std::fs::write("self-test", test.to_string())?;
+/// Ok(RuntimeOptions { self_test: Some(test), ..RuntimeOptions::default() })
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SelfTest {
     /// The classes of memory that the device has, in the order of [`MemoryClass::ALL`].
