@@ -20,7 +20,7 @@ shared_consts! {
     pub TASK_FLAG_RESUME_READY = 8;
     /// Position of the timeline index in the flags word: bits 8 to 15 name the timeline of `resume_epoch`.
     pub TASK_FLAG_TIMELINE_SHIFT = 8;
-    /// The timeline bits of the flags word.
+    /// The bits of the timeline's index in the flags word.
     pub TASK_FLAG_TIMELINE_MASK = 0xff00;
     /// Position of the timeline's generation in the flags word: bits 16 to 23, so that a task never waits for a timeline that took over the
     /// index of a closed one. Together with the bits below they are the timeline's word.
