@@ -283,6 +283,18 @@ fn a_wait_ends_by_itself_and_the_task_goes_on() {
 }
 
 #[test]
+fn a_wait_may_be_as_long_as_a_duration_can_be() {
+    let device = device();
+    let runtime = device.runtime(&lane_program(&OPS), RuntimeOptions { slice_timeout: Duration::MAX, ..small() });
+    let mut handle = runtime.submit(Task::new(NOTHING)).unwrap();
+    runtime.run_slice(Duration::MAX).unwrap();
+    assert_eq!(handle.wait(Duration::MAX).unwrap().outcome, Outcome::Done);
+    runtime.drain(Duration::MAX).unwrap();
+    assert_eq!(runtime.snapshot(Duration::MAX).unwrap().running_count, 0);
+    assert_eq!(runtime.stop(Duration::MAX).unwrap().unfinished.len(), 0);
+}
+
+#[test]
 fn a_wait_of_one_thread_sees_the_signal_of_another() {
     let device = device();
     let runtime = device.runtime(&lane_program(&OPS), small());

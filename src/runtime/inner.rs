@@ -26,6 +26,13 @@ const NAP: Duration = Duration::from_millis(2);
 const SHORT_NAP: Duration = Duration::from_micros(50);
 /// How many times a thread that polls looks for a completion before it looks for a slice's end: some ten microseconds, longer than an answer takes.
 const LOOKS: u32 = 256;
+/// No wait is longer. A clock has no number for the end of very long ones.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// The end of a wait that begins now.
+pub(super) fn deadline(timeout: Duration) -> Instant {
+    Instant::now() + timeout.min(LONGEST)
+}
 
 #[derive(Debug)]
 pub(super) struct Inner {
@@ -142,7 +149,7 @@ impl Inner {
         } else if !watched {
             return self.alarm.sleep_or(Sleep::ForSlice, &self.device, std::slice::from_ref(end), time);
         } else {
-            let deadline = Instant::now() + time;
+            let deadline = deadline(time);
             let moved = || awaited.iter().any(|(timeline, news)| timeline.value().is_ok_and(|value| value >= *news));
             while Instant::now() < deadline && end.0.value()? < end.1 && !self.alarm.is_roused() && !moved() {
                 if self.record_comes(next)? {
@@ -201,7 +208,7 @@ impl Inner {
         mut done: impl FnMut(&mut State, &Memory) -> Result<Option<T>, BackendError>,
     ) -> Result<T, BackendError> {
         let start = Instant::now();
-        let deadline = start + timeout;
+        let deadline = deadline(timeout);
         let mut slices = None;
         loop {
             let next = {
@@ -296,7 +303,7 @@ impl Inner {
         timeout: Duration,
         act: impl FnOnce(&Self, &mut Driver, Duration) -> Result<T, BackendError>,
     ) -> Result<T, BackendError> {
-        let deadline = Instant::now() + timeout;
+        let deadline = deadline(timeout);
         let result = self.driving(|inner, driver, context| {
             driver.call_off(context)?;
             driver.settle(context, deadline).map_err(|error| inner.break_with(error))?;
@@ -310,7 +317,7 @@ impl Inner {
     /// The last slice is called off, and no other follows; even of a runtime that is broken, since its slices may still run.
     pub(super) fn close(&self) {
         self.shared.lock().stopped = true;
-        let deadline = Instant::now() + self.options.slice_timeout;
+        let deadline = deadline(self.options.slice_timeout);
         let mut guard = self.driver.lock().unwrap_or_else(PoisonError::into_inner);
         if let (Ok(context), Some(driver)) = (self.context(), guard.as_mut())
             && let Err(error) = driver.call_off(&context).and_then(|()| driver.finish(&context, deadline))

@@ -58,7 +58,7 @@ use crate::policy::Launch;
 use crate::program::Program;
 use crate::telemetry::TaskQueueSnapshot;
 use driver::{Driver, Shared, Step};
-use inner::Inner;
+use inner::{Inner, deadline};
 use journal::Delivery;
 use keeper::{Alarm, Kept};
 use memory::Memory;
@@ -183,7 +183,7 @@ impl Runtime {
     /// # Errors
     /// [`BackendError::Timeout`]; as [`Runtime::poll`].
     pub fn run_slice(&self, timeout: Duration) -> Result<bool, BackendError> {
-        let deadline = Instant::now() + timeout;
+        let deadline = deadline(timeout);
         self.0.driving(|inner, driver, context| {
             let ran = driver.run_one(context, deadline);
             inner.alarm.ring(); // if it still runs, or another one is wanted
