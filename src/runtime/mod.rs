@@ -49,7 +49,7 @@ pub use trends::PartitionTrend;
 use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::abi::{TaskWorkItem, TraceRecord};
 use crate::device::{Buffer, Device, Residency};
