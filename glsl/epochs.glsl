@@ -84,8 +84,9 @@ uint tr_woken_check(uvec2 woken) {
     return woken.x * TR_CHECK_LAP + woken.y * TR_CHECK_TICKET;
 }
 
-// An epoch that each lane has seen in this turn, so that it need not look again for the next waiter of the same timeline. (An index is not given to another
-// timeline while a slice runs, and epochs do not go back.)
+// An epoch that each lane has seen in this turn, so that it need not look again for the next waiter of the same timeline, whose epoch does not go back. (Its index may
+// be given to another one while a slice runs, but only if a slice before it has ended that knew of the closing: no waiter of the former is left then,
+// and none of the heir's is met before its words.)
 uint tr_known_timeline;
 uvec2 tr_known_epoch;
 

@@ -2,7 +2,7 @@
 //
 // Most waiters hang in the wheel. One that begins to wait while nothing else is to be done hangs nowhere: its worker keeps it, a waiter for each lane, and
 // looks at its epoch itself when there is news. That saves the way through lock, bits and list, which is most of a resumption. Nobody else knows of it,
-// so before the worker runs anything else, or leaves, it lets go of it: hangs it up as ever.
+// so before the worker runs anything but a quick batch, or leaves, it lets go of it: hangs it up as ever.
 
 uint tr_held;             // each lane: the slot of the waiter that it keeps, TR_NIL for none
 uint tr_held_timeline;    // each lane
@@ -50,6 +50,7 @@ bool tr_watch(uint signals, uint recorded) {
         uint low = max(tr_load(tr_push.bell, word), tr_load(tr_push.bell, carried_word));
         uint high = tr_load(tr_push.bell, word + 1u) | tr_load(tr_push.bell, carried_word + 1u);
         tr_known_epoch = uvec2(high == 0u ? low : 0u, high);
+        if (low == ~0u || high == ~0u) tr_acquire(); // a closed timeline's, perhaps: pairs with the host's store fence between its status and its last epoch
         if (tr_held_target.y != 0u) whole = tr_epoch(tr_held_timeline, tr_known_epoch);
         if (!whole) tr_known_epoch = uvec2(0u);
     }

@@ -145,6 +145,7 @@ void tr_publish_exit(uint slice) {
 // What one lane tells all: written by it before a tr_converge, read after; two of them in turn, so that nobody writes what a slow lane still reads.
 // (A broadcast from a lane that is not constant is a feature of its own.)
 shared uvec4 tr_told[2];
+uint tr_tellings; // uniform: how many of them, in this slice
 // Likewise, what each lane tells: written before a tr_meet, read after, and not written anew before another one.
 shared uint tr_lanes_told[128];
 // The entries of a claim of several batches; written between two tr_meets.

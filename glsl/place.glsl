@@ -36,19 +36,14 @@ void tr_quick(inout TrBatch batch) {
     batch.ran = true;
     bool ended = true;
     if (mine) {
-        // What a recovery must know. Nothing comes between this and the turn, and the fence at the end need not wait for it.
-        batch.item.state = TASK_STATE_DONE;
+        // What a recovery must know: without a record this turn was cut. With one, nobody asks the slot, which is not written again.
+        batch.item.state = TASK_STATE_RUNNING;
         tr_push.slots.slot[batch.slot] = batch.item;
         tr_push.metas.meta[batch.slot] = batch.meta; // after its task, as in tr_dispose
-        batch.item.state = TASK_STATE_RUNNING;
         Turn turn = tr_run_quick(batch.item);
         ended = turn.action == TASK_TURN_COMPLETE && tr_fault == 0u;
-        if (ended) {
-            batch.item.state = TASK_STATE_DONE;
-        } else {
-            tr_push.slots.slot[batch.slot].state = TASK_STATE_RUNNING;
-            batch.item = tr_after_turn(batch.item, turn, tr_fault);
-        }
+        if (ended) batch.item.state = TASK_STATE_DONE;
+        else batch.item = tr_after_turn(batch.item, turn, tr_fault);
     }
     if (tr_any(!ended)) return;
     tr_end(mine, batch.slot, batch.meta.ticket, batch.item);

@@ -169,6 +169,7 @@ void main() {
     uint before = now;
     tr_quick_batches = false;
     tr_passes = 0u;
+    tr_tellings = 0u;
     tr_sharers = uint(findMSB(max(tr_launch.workers / tr_launch.shards, 1u)));
     for (; reason == TR_EXIT_NONE; ++turn) {
         now = tr_now(turn);
@@ -182,7 +183,7 @@ void main() {
         else news = tr_listen();
         if (!rung) reason = tr_called_off(news, turn, now - began); // else the turn before was not, and the next one looks
         bool leaves = reason != TR_EXIT_NONE;
-        if (turn % TR_LOOK_TURNS == TR_LOOK_TURNS - 1u) {
+        if (!leaves && turn % TR_LOOK_TURNS == TR_LOOK_TURNS - 1u) {
             tr_heard = news.signals - 1u;
             tr_watched = tr_heard;
         }

@@ -137,7 +137,7 @@ TrBatch tr_claim(uint tick) {
         uint position = head + gl_SubgroupInvocationID;
         entry = tr_load(tr_push.rings, tr_entry_word(ring, position));
         claim.wide = tr_uniform((entry & TR_ENTRY_WIDE) != 0u);
-        count = tr_prefix(entry, position, claim.wide, claim.wide ? clamp(share, 1u, most) : most);
+        count = tr_prefix(entry, position, claim.wide, claim.wide ? clamp(share, 1u, min(TR_CLAIM_BATCHES, most)) : most);
         if (count == 0u) break;
         held = claim.wide ? count > 1u : count == most && share > most;
         if (held) {

@@ -69,14 +69,14 @@ bool tr_cuts; // whether this turn is cut, as a driver would; for tests
 
 // Whether each lane's task, which was in no ring, runs without further ado, by the short text of a quick op. Opens its buffers. Uniform control flow.
 bool tr_all_plain(bool mine, TaskWorkItem item) {
-    bool plain = true;
+    bool plain = tr_cancelling == 0u; // lanes may have loaded different words
     if (mine) {
         tr_begin(item);
-        plain = all(bvec4(tr_is_schedulable(item.state), item.priority < TASK_PRIORITIES, item.tenant_id < min(tr_open_tenants, tr_launch.tenants),
+        plain = plain && all(bvec4(tr_is_schedulable(item.state), item.priority < TASK_PRIORITIES, item.tenant_id < min(tr_open_tenants, tr_launch.tenants),
                           tr_is_quick(item.op_handle)));
         if ((item.input_handle | item.output_handle) != 0u) plain = tr_open(item) && plain;
     }
-    return !tr_any(!plain) && tr_cancelling == 0u && tr_launch.trace_capacity == 0u && !tr_cuts;
+    return !tr_any(!plain) && tr_launch.trace_capacity == 0u && !tr_cuts;
 }
 
 // The task after its turn. A refused step is a fault, never a lost count.

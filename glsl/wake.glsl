@@ -163,7 +163,6 @@ bool tr_wake(TrNews news) {
     bool whole = news.dirty != 0u && tr_take_dirty();
     if (news.cancels != tr_heard_cancels) whole = tr_take_cancels(news.cancels) || whole;
     uint turn = news.turn;
-    uint told = 0u;
     // The lanes look at all that they could, beside the word that says how many there are.
     uint timelines = tr_load(tr_push.bell, TR_BELL_TIMELINES);
     for (uint base = 0u; base == 0u || base < tr_timelines; base += gl_SubgroupSize) {
@@ -200,10 +199,10 @@ bool tr_wake(TrNews news) {
             uint lane = subgroupBallotFindLSB(left);
             bool it = !whole && gl_SubgroupInvocationID == lane;
             left = subgroupBallot(subgroupInverseBallot(left) && !it);
-            if (it) tr_told[told & 1u] = uvec4(woken.x, distance, epoch);
+            ++tr_tellings;
+            if (it) tr_told[tr_tellings & 1u] = uvec4(woken.x, distance, epoch);
             tr_converge();
-            uvec4 its = tr_told[told & 1u];
-            ++told;
+            uvec4 its = tr_told[tr_tellings & 1u];
             tr_known_timeline = whole ? TR_NIL : base + lane;
             tr_known_epoch = its.zw;
             uint bucket = whole ? 0u : tr_bucket(base + lane, its.x + 1u);

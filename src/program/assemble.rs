@@ -18,16 +18,6 @@ const HEADER: &str = "#version 460
 layout(local_size_x_id = 0) in;
 ";
 
-/// How long an op's text may be, in bytes, for it to be in the kernel twice: once where a batch takes the shortest way. Longer ones would crowd
-/// the instruction cache, and gain less.
-const QUICK_TEXT: usize = 1024;
-
-/// Whether an op, preprocessed, takes the shortest way: it is short, and has no loop that a driver could end.
-fn is_quick(glsl: &str) -> bool {
-    let mut words = glsl.split(|c: char| !c.is_alphanumeric() && c != '_');
-    glsl.len() <= QUICK_TEXT && !words.any(|word| matches!(word, "for" | "while" | "do"))
-}
-
 /// What the compiler's messages call an op's source.
 pub(super) const OP_FILE: &str = "op:";
 /// What the compiler's messages call the generated op table.
@@ -83,7 +73,7 @@ fn table(ops: &[&OpSource]) -> String {
         };
         let _ = writeln!(widths, "    case {handle}u: return {constant};");
         let _ = writeln!(calls, "    case {handle}u: return {name}(task);");
-        if op.width == Width::Lane && is_quick(&op.glsl) {
+        if op.quick {
             let _ = writeln!(quick, "    case {handle}u: return true;");
             let _ = writeln!(quick_lane, "    case {handle}u: return {name}(task);");
         }
@@ -96,21 +86,4 @@ fn table(ops: &[&OpSource]) -> String {
          Turn tr_run_lane(TaskWorkItem task) {{\n    switch (task.op_handle) {{\n{lane}    default: return task_fault(TASK_FAULT_UNKNOWN_OP);\n    }}\n}}\n\
          Turn tr_run_wide(TaskWorkItem task) {{\n    switch (task.op_handle) {{\n{wide}    default: return task_fault(TASK_FAULT_UNKNOWN_OP);\n    }}\n}}\n"
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_short_ops_without_loops_take_the_shortest_way() {
-        assert!(is_quick("Turn f(TaskWorkItem task) { uint format = 0u, whiled = 1u; return task_complete(); }"));
-        for looped in ["for(;;) {}", "while (true) {}", "do{} while (false);"] {
-            assert!(
-                !is_quick(&format!("Turn f(TaskWorkItem task) {{ {looped} return task_complete(); }}")),
-                "{looped}"
-            );
-        }
-        assert!(!is_quick(&" ".repeat(QUICK_TEXT + 1)));
-    }
 }

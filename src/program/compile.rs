@@ -14,12 +14,17 @@ pub struct OpSource {
     pub(super) width: Width,
     pub(super) restartable: bool,
     pub(super) trusted: bool,
+    /// Whether it is in the kernel twice, once where a batch takes the shortest way.
+    pub(super) quick: bool,
 }
+
+/// How long the text of a quick op may be, in bytes, preprocessed. Longer ones would crowd the instruction cache, and gain less.
+const QUICK_TEXT: usize = 1024;
 
 impl OpSource {
     /// An op `name` whose GLSL defines `Turn name(TaskWorkItem task)`; see the [module](crate::program) for what else it may use.
     pub fn new(name: impl Into<String>, glsl: impl Into<String>, width: Width) -> Self {
-        Self { name: name.into(), glsl: glsl.into(), width, restartable: false, trusted: false }
+        Self { name: name.into(), glsl: glsl.into(), width, restartable: false, trusted: false, quick: false }
     }
 
     /// Declares that a turn of this op may run again from its start after the driver cut it, even if some of its stores have happened.
@@ -79,6 +84,11 @@ impl ProgramBuilder {
         for op in self.ops.iter().filter(|op| !op.trusted) {
             together.check_reach(op)?;
         }
+        // Where a batch takes the shortest way, nobody looks whether the driver has ended a loop.
+        for op in &mut self.ops {
+            op.quick = op.width == Width::Lane && op.glsl.len() <= QUICK_TEXT && !together.loops(op);
+        }
+        let text = assemble::kernel(&self.ops.iter().collect::<Vec<_>>());
         let spirv = clamp::own_arrays(&compile(&text, true).map_err(|log| self.clash(log))?)?;
         let ops = self.ops.into_iter();
         let ops = ops.map(|op| Op { name: op.name, width: op.width, restartable: op.restartable, trusted: op.trusted });

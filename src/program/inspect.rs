@@ -167,6 +167,30 @@ impl Kernel {
         Ok(())
     }
 
+    /// Whether a turn of the op can come to a loop, in any function that it can reach.
+    pub(super) fn loops(&self, op: &OpSource) -> bool {
+        let functions: HashMap<Word, &Function> = self.functions().collect();
+        let mut reached = self.entries(op);
+        let mut seen: HashSet<Word> = reached.iter().copied().collect();
+        while let Some(function) = reached.pop().map(|id| functions.get(&id)) {
+            for i in function.into_iter().flat_map(|function| function.all_inst_iter()) {
+                if i.class.opcode == Op::LoopMerge {
+                    return true;
+                }
+                let callee =
+                    i.operands.iter().find_map(Operand::id_ref_any).filter(|_| i.class.opcode == Op::FunctionCall);
+                reached.extend(callee.filter(|callee| seen.insert(*callee)));
+            }
+        }
+        false
+    }
+
+    /// The functions of the op's name: its own, and others that it overloads.
+    fn entries(&self, op: &OpSource) -> Vec<Word> {
+        let entry = format!("{}(", op.name);
+        self.functions().map(|(id, _)| id).filter(|id| self.name(*id).starts_with(&entry)).collect()
+    }
+
     /// Refuses an op that could touch memory other than through the checked accessors, in any function that its turn can reach.
     ///
     /// # Errors
@@ -185,9 +209,7 @@ impl Kernel {
             globals().filter(|(id, i)| i.class.opcode == Op::Variable && runtimes(*id)).map(|(id, _)| id).collect();
 
         let functions: HashMap<Word, &Function> = self.functions().collect();
-        let entry = format!("{}(", op.name);
-        let mut reached: Vec<Word> =
-            functions.keys().copied().filter(|id| self.name(*id).starts_with(&entry)).collect();
+        let mut reached = self.entries(op);
         let mut seen: HashSet<Word> = reached.iter().copied().collect();
         while let Some(id) = reached.pop() {
             let Some(function) = functions.get(&id) else { continue };
@@ -220,5 +242,48 @@ impl Kernel {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn op(name: &str, glsl: &str) -> OpSource {
+        OpSource::new(name, glsl, Width::Lane)
+    }
+
+    fn kernel(ops: &[&OpSource]) -> Kernel {
+        Kernel::read(&compile::compile(&assemble::kernel(ops), false).expect("it compiles")).expect("it is SPIR-V")
+    }
+
+    #[test]
+    fn a_loop_is_found_wherever_a_turn_can_come_to_one() {
+        let ends = |body: &str| format!("Turn f(TaskWorkItem task) {{ {body} return task_complete(); }}");
+        let straight = op(
+            "f",
+            &ends("uint format = buffer_load(task_input(task), 0u); buffer_store(task_output(task), 1u, format);"),
+        );
+        assert!(!kernel(&[&straight]).loops(&straight));
+        for looped in [
+            "for (uint i = 0u; i < task.param; ++i) buffer_store(task_output(task), i, i);",
+            "while (buffer_load(task_input(task), 0u) == 0u) {}",
+        ] {
+            let looped = op("f", &ends(looped));
+            assert!(kernel(&[&looped]).loops(&looped), "{}", looped.glsl);
+        }
+        // Alone, the second would call a helper of its own; together with the first, it calls that one's, which fits better.
+        let first = op(
+            "g",
+            "uint g_help(uint x) { for (uint i = 0u; i < x; ++i) x ^= x << 1u; return x; }
+            Turn g(TaskWorkItem task) { return task_fault(g_help(task.param)); }",
+        );
+        let second = op(
+            "f",
+            "uint g_help(float x) { return uint(x); }
+            Turn f(TaskWorkItem task) { return task_fault(g_help(1u)); }",
+        );
+        assert!(!kernel(&[&second]).loops(&second));
+        assert!(kernel(&[&first, &second]).loops(&second));
     }
 }
