@@ -18,6 +18,20 @@ fn accepted(ops: &[OpText]) {
     }
 }
 
+/// All of them in one program, which takes as long as a program of one: texts of the op `sly`, each under a name of its own, as these words in it.
+fn accepted_together(texts: &[String], width: Width, words: &[&str]) {
+    let own = |(n, text): (usize, &String)| {
+        let name = |word: &str| format!("{word}{n}");
+        (
+            name("sly"),
+            words.iter().fold(text.replace("sly", &name("sly")), |text, word| text.replace(word, &name(word))),
+        )
+    };
+    let ops: Vec<(String, String)> = texts.iter().enumerate().map(own).collect();
+    let ops: Vec<OpText> = ops.iter().map(|(name, text)| (name.as_str(), text.as_str(), width)).collect();
+    accepted(&ops);
+}
+
 fn rejected(ops: &[OpText], culprit: &str, words: &str) {
     match build(ops) {
         Err(BackendError::OpRejected { op, what }) => {
@@ -132,14 +146,16 @@ fn an_op_has_no_descriptors_constants_or_environment_of_its_own() {
 #[test]
 fn a_lane_wide_op_cannot_wait_for_other_lanes() {
     let extension = "#extension GL_KHR_shader_subgroup_basic : require";
+    let mut texts = Vec::new();
     for wait in ["barrier();", "task_barrier();", "subgroupBarrier();", "if (task.param > 1u) barrier();"] {
         let hidden = format!("{extension}\nvoid deep() {{ {wait} }}\nvoid top() {{ deep(); }}")
             .replace("task.param", "gl_SubgroupSize");
         for text in [sly(extension, wait), sly(&hidden, "top();")] {
             rejected(&[("sly", &text, Width::Lane)], "sly", "waits for other lanes");
-            accepted(&[("sly", &text, Width::Subgroup)]);
+            texts.push(text);
         }
     }
+    accepted_together(&texts, Width::Subgroup, &["deep", "top"]);
 }
 
 #[test]
@@ -160,12 +176,10 @@ fn the_runtimes_text_is_no_ops_to_change_by_macros() {
     // As spelled here each would turn `tr_resolve` in the scheduler into a view of anything, or switch its checks off.
     let mut plain = build(&[("sly", HARMLESS, Width::Lane)]).unwrap().spirv().to_vec();
     for spelling in ["#define", "#def\\\nine", "/**/#define", "#/**/define", "# define"] {
-        for change in
-            ["tr_resolve(handle, view) true", "tr_load(words, index) 1u", "tr_faulted(item, code) item", "if while"]
-        {
-            let glsl = format!("{spelling} {change}\n{HARMLESS}");
-            assert_eq!(build(&[("sly", &glsl, Width::Lane)]).unwrap().spirv(), plain, "{glsl}");
-        }
+        let changes =
+            ["tr_resolve(handle, view) true", "tr_load(words, index) 1u", "tr_faulted(item, code) item", "if while"];
+        let glsl = changes.map(|change| format!("{spelling} {change}\n")).concat() + HARMLESS;
+        assert_eq!(build(&[("sly", &glsl, Width::Lane)]).unwrap().spirv(), plain, "{glsl}");
     }
     plain.clear();
     let two = "#ifdef SWITCH\nTurn two(TaskWorkItem task) { TrWords(uvec2(task.param)).word[0] = 1u; return task_complete(); }\n\
@@ -219,7 +233,7 @@ fn an_op_that_is_declared_unsafe_may_and_the_others_still_may_not() {
 
 #[test]
 fn what_an_op_may_do_is_accepted() {
-    for (declarations, body) in [
+    let texts = [
         ("const uint table[3] = uint[](5u, 6u, 7u);", "buffer_store(task_output(task), 0u, table[task.param % 3u]);"),
         ("uint scratch[4];", "scratch[task.param & 3u] = 1u;"),
         ("shared uint box[64];", "box[task.param & 63u] = 1u;"),
@@ -240,8 +254,9 @@ fn what_an_op_may_do_is_accepted() {
             "#extension GL_KHR_shader_subgroup_arithmetic : require",
             "buffer_store(task_output(task), 0u, subgroupAdd(1u));",
         ),
-    ] {
-        accepted(&[("sly", &sly(declarations, body), Width::Lane)]);
-        accepted(&[("sly", &sly(declarations, body), Width::Subgroup)]);
+    ]
+    .map(|(declarations, body)| sly(declarations, body));
+    for width in [Width::Lane, Width::Subgroup] {
+        accepted_together(&texts, width, &[]);
     }
 }
