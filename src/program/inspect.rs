@@ -74,6 +74,11 @@ fn plain(name: &str) -> &str {
     name.split('(').next().unwrap_or_default()
 }
 
+/// Whom an instruction calls.
+fn callee(i: &Instruction) -> Option<Word> {
+    i.operands.iter().find_map(Operand::id_ref_any).filter(|_| i.class.opcode == Op::FunctionCall)
+}
+
 /// A compiled kernel that still has its names.
 pub(super) struct Kernel {
     module: Module,
@@ -167,28 +172,25 @@ impl Kernel {
         Ok(())
     }
 
-    /// Whether a turn of the op can come to a loop, in any function that it can reach.
-    pub(super) fn loops(&self, op: &OpSource) -> bool {
+    /// Every function that a turn of the op can reach, callers before those whom they alone call; the runtime's too.
+    fn reach(&self, op: &OpSource) -> Vec<(Word, &Function)> {
         let functions: HashMap<Word, &Function> = self.functions().collect();
-        let mut reached = self.entries(op);
-        let mut seen: HashSet<Word> = reached.iter().copied().collect();
-        while let Some(function) = reached.pop().map(|id| functions.get(&id)) {
-            for i in function.into_iter().flat_map(|function| function.all_inst_iter()) {
-                if i.class.opcode == Op::LoopMerge {
-                    return true;
-                }
-                let callee =
-                    i.operands.iter().find_map(Operand::id_ref_any).filter(|_| i.class.opcode == Op::FunctionCall);
-                reached.extend(callee.filter(|callee| seen.insert(*callee)));
-            }
+        let entry = format!("{}(", op.name);
+        let mut next: Vec<Word> = functions.keys().copied().filter(|id| self.name(*id).starts_with(&entry)).collect();
+        let mut seen: HashSet<Word> = next.iter().copied().collect();
+        let mut reached = Vec::new();
+        while let Some(id) = next.pop() {
+            let Some(function) = functions.get(&id) else { continue };
+            next.extend(function.all_inst_iter().filter_map(callee).filter(|callee| seen.insert(*callee)));
+            reached.push((id, *function));
         }
-        false
+        reached
     }
 
-    /// The functions of the op's name: its own, and others that it overloads.
-    fn entries(&self, op: &OpSource) -> Vec<Word> {
-        let entry = format!("{}(", op.name);
-        self.functions().map(|(id, _)| id).filter(|id| self.name(*id).starts_with(&entry)).collect()
+    /// Whether a turn of the op can come to a loop.
+    pub(super) fn loops(&self, op: &OpSource) -> bool {
+        let reach = self.reach(op);
+        reach.iter().any(|(_, function)| function.all_inst_iter().any(|i| i.class.opcode == Op::LoopMerge))
     }
 
     /// Refuses an op that could touch memory other than through the checked accessors, in any function that its turn can reach.
@@ -208,11 +210,8 @@ impl Kernel {
         let runtime_variables: HashSet<Word> =
             globals().filter(|(id, i)| i.class.opcode == Op::Variable && runtimes(*id)).map(|(id, _)| id).collect();
 
-        let functions: HashMap<Word, &Function> = self.functions().collect();
-        let mut reached = self.entries(op);
-        let mut seen: HashSet<Word> = reached.iter().copied().collect();
-        while let Some(id) = reached.pop() {
-            let Some(function) = functions.get(&id) else { continue };
+        let is_own = |id: Word| own.functions.contains_key(self.name(id));
+        for (id, function) in self.reach(op).into_iter().filter(|(id, _)| !is_own(*id)) {
             let inside = plain(self.name(id));
             let reject = |what: String| Err(BackendError::OpRejected { op: op.name.clone(), what });
             let waits = || reject(format!("waits for other lanes in `{inside}`, which a lane-wide op cannot"));
@@ -230,11 +229,9 @@ impl Kernel {
                 if i.class.opcode == Op::ControlBarrier && op.width == Width::Lane {
                     return waits();
                 }
-                let Some(callee) = used().next().filter(|_| i.class.opcode == Op::FunctionCall) else { continue };
+                let Some(callee) = callee(i).filter(|callee| is_own(*callee)) else { continue };
                 let name = plain(self.name(callee));
-                if !own.functions.contains_key(self.name(callee)) {
-                    reached.extend(seen.insert(callee).then_some(callee));
-                } else if name.starts_with("tr_") {
+                if name.starts_with("tr_") {
                     return reject(format!("calls the runtime's `{name}` in `{inside}`"));
                 } else if name == "task_barrier" && op.width == Width::Lane {
                     return waits();
