@@ -137,8 +137,9 @@ TrBatch tr_woken(TrNews news, bool found, bool watched) {
     batch.slot = tr_taken;
     bool idle = news.pushed == news.tick && news.tail == news.admitted; // else others would wait for as long as signals come
     batch.runs = idle && batch.count <= tr_launch.batch && !tr_any(mine && waits);
-    // Those that were in no list are counted as the first of one only if they have to be placed.
-    if (watched != batch.runs) tr_count_lists(watched ? mask : uvec4(0u), watched ? uvec4(0u) : mask);
+    // Who is to be placed counts as the first of a list (tr_work); those that were taken out of lists do already.
+    if (watched && !batch.runs) tr_count_lists(mask, uvec4(0u));
+    if (!watched && batch.runs) tr_count_lists(uvec4(0u), mask);
     if (batch.runs) {
         tr_count(TR_CONTROL_RESUMES, mask);
         batch.item = tr_resumed(batch.item);
