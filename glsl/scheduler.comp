@@ -41,6 +41,7 @@ bool tr_work(TrBatch batch) {
     SlotMeta meta = batch.meta;
     bool loaded = batch.loaded;
     for (uint hop = 0u;; ++hop) {
+        ++tr_batches;
         bool works = mine || batch.wide;
         if (works && !loaded) {
             item = tr_push.slots.slot[slot];
@@ -168,6 +169,7 @@ void main() {
     uint batches = 0u; // run in the turn before, which began at `before`
     uint before = now;
     tr_quick_batches = false;
+    tr_batches = 0u;
     tr_passes = 0u;
     tr_tellings = 0u;
     tr_sharers = uint(findMSB(max(tr_launch.workers / tr_launch.shards, 1u)));
@@ -181,7 +183,7 @@ void main() {
         bool rung = false; // for lines, and nothing else
         if (dozes) rung = tr_doze(news);
         else news = tr_listen();
-        if (!rung) reason = tr_called_off(news, turn, now - began); // else the turn before was not, and the next one looks
+        if (!rung) reason = tr_called_off(news, turn + tr_launch.capped * (tr_batches / 4u), now - began); // else the turn before was not, and the next one looks
         bool leaves = reason != TR_EXIT_NONE;
         if (!leaves && turn % TR_LOOK_TURNS == TR_LOOK_TURNS - 1u) {
             tr_heard = news.signals - 1u;

@@ -6,6 +6,8 @@ mod common;
 #[path = "common/script.rs"]
 mod script;
 
+use std::time::Duration;
+
 use common::{LONG, device, run_all, words};
 use taskring::*;
 
@@ -127,6 +129,29 @@ fn a_cut_history_still_ends_every_task_once() {
         ids.sort_unstable();
         assert_eq!(ids, (0..2000).collect::<Vec<_>>());
         assert_eq!(runtime.stats().recoveries, 1);
+    }
+}
+
+/// A slice that is always busy takes the most turns of loops.
+#[test]
+fn no_slice_is_cut_for_the_schedulers_own_loops() {
+    let device = device();
+    let yields = "Turn yields(TaskWorkItem task) {
+        if (task.continuation_pc == 100u) return task_complete();
+        return task_yield(task.continuation_pc + 1u, 0u);
+    }";
+    let program = Program::builder().source(OpSource::new("yields", yields, Width::Lane)).build().unwrap();
+    for (workers, tasks) in [(1, 200), (4, 800)] {
+        let options = RuntimeOptions {
+            capacity: 1024,
+            slice_time: Some(Duration::MAX),
+            workers: Some(workers),
+            ..RuntimeOptions::default()
+        };
+        let runtime = device.runtime(&program, options);
+        let ended = run_all(&runtime, &vec![Task::new(0).item(); tasks]);
+        assert!(ended.iter().all(|completion| completion.outcome == Outcome::Done));
+        assert_eq!(runtime.stats().recoveries, 0, "{:?}", runtime.stats());
     }
 }
 

@@ -268,6 +268,8 @@ fn a_host_that_stands_still_for_five_seconds_loses_nothing() {
     let mut ids: Vec<u32> = ended.iter().map(|completion| completion.task_id).collect();
     ids.sort_unstable();
     assert_eq!(ids, (0..next).collect::<Vec<_>>(), "each once");
+    let ended_otherwise: Vec<_> = ended.iter().filter(|completion| completion.outcome != Outcome::Done).collect();
+    assert!(ended_otherwise.is_empty(), "{ended_otherwise:?}");
     assert_eq!(words(&counts).iter().sum::<u32>(), next, "each ran once");
 }
 

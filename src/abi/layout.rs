@@ -302,8 +302,8 @@ shared_structs! {
         pub counts,
         /// Lists of a bucket of the wheel, a power of two; a slot's index chooses.
         pub lists,
-        /// Not used.
-        pub reserved1,
+        /// 1 where the driver ends loops: then a batch is a quarter of a turn more of the budget, since it takes turns of loops too.
+        pub capped,
         /// Not used.
         pub reserved2,
     }

@@ -321,7 +321,8 @@ impl Driver {
             snapshot = ?launch.snapshot,
             "decided how to launch"
         );
-        let Orders { timed, turn_budget, time_budget, linger } = self.pace.orders(slice_time.value, linger.value);
+        let Orders { timed, capped, turn_budget, time_budget, linger } =
+            self.pace.orders(slice_time.value, linger.value);
         let orders = SliceLaunch {
             slice,
             previous: if self.fresh { 0 } else { self.last },
@@ -330,6 +331,7 @@ impl Driver {
             time_budget,
             linger,
             timed: timed.into(),
+            capped: capped.into(),
             aging_ticks: aging_ticks.value,
             tenants: state.tables.tenants(),
             buffers: state.tables.buffers(),

@@ -91,8 +91,7 @@ impl Runtime {
         let residency = mode::residency(device, &options, &memory)?;
         let (live, timed) = (residency.is_live(), device.plan().shader_clock);
         tracing::info!(live, reasons = ?residency.reasons(), "chose a mode");
-        let limits = [options.turn_budget, residency.turn_limit()];
-        let pace = Pace::new(timed, live, limits.into_iter().flatten().min());
+        let pace = Pace::new(timed, live, options.turn_budget, residency.turn_limit());
         let facts = options.launch_facts(device, &residency);
         let slices = Slices::new(device, program)?;
         let progress = slices.progress().clone();

@@ -23,6 +23,7 @@ const MOST_UNITS: f64 = (i32::MAX / 2) as f64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Orders {
     pub(super) timed: bool,
+    pub(super) capped: bool,
     pub(super) turn_budget: u32,
     pub(super) time_budget: u32,
     pub(super) linger: u32,
@@ -32,6 +33,8 @@ pub(super) struct Orders {
 pub(super) struct Pace {
     timed: bool,
     live: bool,
+    /// Whether the driver ends loops.
+    capped: bool,
     /// The most turns, whatever the time.
     turn_limit: u32,
     /// Units in a second, at least.
@@ -41,10 +44,12 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// `timed`: the kernel has a clock. `turn_limit`: the caller's or the device's bound on the turns of a slice.
-    pub(super) fn new(timed: bool, live: bool, turn_limit: Option<u32>) -> Self {
+    /// `timed`: the kernel has a clock. `asked` and `cap`: the caller's bound on the turns of a slice, and the one that comes from a driver that ends
+    /// loops.
+    pub(super) fn new(timed: bool, live: bool, asked: Option<u32>, cap: Option<u32>) -> Self {
         let usual = if live { MANY_TURNS } else { FEW_TURNS };
-        Self { timed, live, turn_limit: turn_limit.unwrap_or(usual), rate: None, trial_turns: FEW_TURNS }
+        let turn_limit = asked.into_iter().chain(cap).min().unwrap_or(usual);
+        Self { timed, live, capped: cap.is_some(), turn_limit, rate: None, trial_turns: FEW_TURNS }
     }
 
     pub(super) fn turn_limit(&self) -> u32 {
@@ -53,11 +58,12 @@ impl Pace {
 
     /// For a slice that may last and linger as long as this.
     pub(super) fn orders(&self, slice_time: Duration, linger: Duration) -> Orders {
-        let (timed, turn_limit) = (self.timed, self.turn_limit);
+        let Self { timed, capped, turn_limit, .. } = *self;
         let lingers = self.live && !linger.is_zero();
         let Some(rate) = self.rate else {
             return Orders {
                 timed,
+                capped,
                 turn_budget: turn_limit.min(self.trial_turns),
                 time_budget: MOST_UNITS as u32,
                 linger: if lingers { MOST_UNITS as u32 } else { 0 },
@@ -66,7 +72,7 @@ impl Pace {
         let units = |time: Duration| (time.as_secs_f64() * rate).clamp(1.0, MOST_UNITS) as u32;
         // Nothing comes to a slice in boundary mode.
         let linger = if lingers { units(linger) } else { 0 };
-        Orders { timed, turn_budget: turn_limit, time_budget: units(slice_time), linger }
+        Orders { timed, capped, turn_budget: turn_limit, time_budget: units(slice_time), linger }
     }
 
     /// A slice counted so many units in at most this time, as the host saw it.
@@ -97,6 +103,7 @@ impl Pace {
 
     /// The driver cut a slice: shorter ones end before its limit.
     pub(super) fn shorten(&mut self) {
+        self.capped = true;
         self.turn_limit = (self.turn_limit.min(FEW_TURNS) / 2).max(1);
     }
 }
@@ -108,7 +115,7 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
 
     fn live(timed: bool) -> Pace {
-        Pace::new(timed, true, None)
+        Pace::new(timed, true, None, None)
     }
 
     fn orders(pace: &Pace) -> Orders {
@@ -161,15 +168,27 @@ mod tests {
 
     #[test]
     fn a_bound_on_the_turns_holds_whatever_the_time_allows() {
-        let mut pace = Pace::new(true, true, Some(7));
+        let mut pace = Pace::new(true, true, Some(7), None);
         assert_eq!(orders(&pace).turn_budget, 7);
         pace.learn(1000, MS);
         assert_eq!(orders(&pace).turn_budget, 7);
     }
 
     #[test]
+    fn where_a_driver_ends_loops_batches_are_part_of_the_budget_and_the_smaller_bound_holds() {
+        let budget = |asked, cap| {
+            let Orders { capped, turn_budget, .. } = orders(&Pace::new(true, false, asked, cap));
+            (capped, turn_budget)
+        };
+        assert_eq!(budget(Some(900), Some(400)), (true, 400));
+        assert_eq!(budget(Some(300), Some(400)), (true, 300));
+        assert_eq!(budget(Some(900), None), (false, 512), "the rate is not known yet");
+    }
+
+    #[test]
     fn a_cut_halves_the_turns_down_to_one() {
         let mut pace = live(true);
+        assert!(!orders(&pace).capped);
         let budgets: Vec<u32> = (0..10)
             .map(|_| {
                 pace.shorten();
@@ -177,11 +196,12 @@ mod tests {
             })
             .collect();
         assert_eq!(budgets, [256, 128, 64, 32, 16, 8, 4, 2, 1, 1]);
+        assert!(orders(&pace).capped);
     }
 
     #[test]
     fn no_time_is_too_long_for_the_kernel_to_compare() {
-        let mut pace = Pace::new(true, true, None);
+        let mut pace = Pace::new(true, true, None, None);
         pace.learn(1_000_000, MS);
         let Orders { time_budget, linger, .. } = pace.orders(Duration::MAX, Duration::MAX);
         assert!(time_budget.cast_signed() > 0 && linger.cast_signed() > 0);
@@ -189,7 +209,7 @@ mod tests {
 
     #[test]
     fn nothing_lingers_in_boundary_mode() {
-        let mut pace = Pace::new(true, false, None);
+        let mut pace = Pace::new(true, false, None, None);
         assert_eq!((orders(&pace).linger, orders(&pace).turn_budget), (0, 512));
         pace.learn(1000, MS);
         assert_eq!((orders(&pace).linger, orders(&pace).turn_budget), (0, 512));

@@ -3,9 +3,10 @@
 use super::outcome::{Loops, MemoryClass, Probe, SelfTest};
 
 /// Where a driver cuts loops, a slice plans as many turns as one in so many of the cap. The cap counts the turns of all loops of an invocation: the
-/// scheduler's, some twenty in each of a worker's turns, and those in ops, of which nobody knows beforehand how many they take. What is cut all the
-/// same, the runtime recovers.
-const SHARE_OF_LOOP_CAP: u32 = 32;
+/// scheduler's, some hundred in a worker's turn as Mesa 22.3 compiles it (which cuts one that always has a batch in its 669th turn) and a tenth of that
+/// for each further batch, and those in ops, of which nobody knows beforehand how many they take. So the scheduler gets half, and what is cut
+/// all the same, the runtime recovers.
+const SHARE_OF_LOOP_CAP: u32 = 192;
 
 /// How a runtime should live on a device.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -76,7 +76,7 @@ fn a_device_on_which_nobody_sees_anybody_gets_boundary_mode_with_both_reasons() 
 
 #[test]
 fn a_driver_that_ends_loops_gets_boundary_mode_and_short_slices() {
-    assert_eq!(boundary(&capped()), (Some(2_047), 2));
+    assert_eq!(boundary(&capped()), (Some(341), 2));
     let tiny = SelfTest { loops: Probe::Measured(Loops { turns: 2, cut: true }), ..h100() };
     assert_eq!(boundary(&tiny), (Some(1), 1));
 }
