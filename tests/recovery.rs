@@ -141,9 +141,9 @@ fn no_slice_is_cut_for_the_schedulers_own_loops() {
         return task_yield(task.continuation_pc + 1u, 0u);
     }";
     let program = Program::builder().source(OpSource::new("yields", yields, Width::Lane)).build().unwrap();
-    for (workers, tasks) in [(1, 200), (4, 800)] {
+    for (workers, tasks) in [(1, 100), (4, 400)] {
         let options = RuntimeOptions {
-            capacity: 1024,
+            capacity: 512,
             slice_time: Some(Duration::MAX),
             workers: Some(workers),
             ..RuntimeOptions::default()

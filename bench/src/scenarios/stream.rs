@@ -13,7 +13,7 @@ use crate::{Error, Run, Samples, Scenario, Tally, Unit, Variant};
 
 pub(super) const STREAM: Scenario = Scenario {
     name: "stream",
-    meaning: "An endless stream of tasks that do nothing, submitted in batches, their completions consumed: how many tasks a second the host can hand over and get back. Whether host or device is the limit tells how often the host, when it looked, found that nothing had come back: the device was behind.",
+    meaning: "An endless stream of tasks that do nothing, submitted in batches, their completions consumed: how many tasks a second the host can hand over and get back. Whether host or device is the limit tells how often the host, when it looked, found that nothing had come back: the device was behind. The rest is the host's time, in submissions and in taking completions.",
     unit: Unit::TasksPerSecond,
     alternatives: &[SUBMISSION_EACH],
     run: measure,
@@ -30,12 +30,13 @@ fn measure(run: &mut Run<'_>) -> Result<(), Error> {
     );
     for &(capacity, batch) in shapes {
         let runtime = run.runtime(RuntimeOptions { capacity, ..Default::default() })?;
-        let (mut tally, mut looks) = (Tally::default(), Looks::default());
+        let (mut tally, mut host) = (Tally::default(), Host::default());
         let name = format!("taskring, {batch} at a time, capacity {capacity}");
-        run.repeat(Variant::ours(&name), || one_thread(&runtime, batch, span, &mut tally, &mut looks))?;
-        if let Some(share) = Spread::of(&[looks.share()]) {
-            let variant = Variant::ours(format!("{name}: looks for completions in vain")).unit(Unit::Share);
-            run.note(variant, Samples::Repeated(share));
+        run.repeat(Variant::ours(&name), || one_thread(&runtime, batch, span, &mut tally, &mut host))?;
+        for (what, share) in host.shares() {
+            if let Some(share) = Spread::of(&[share]) {
+                run.note(Variant::ours(format!("{name}: {what}")).unit(Unit::Share), Samples::Repeated(share));
+            }
         }
         let name = format!("taskring, {batch} at a time, capacity {capacity}, consumed by a second thread");
         run.repeat(Variant::ours(name), || two_threads(&runtime, batch, span, &mut tally))?;
@@ -45,19 +46,27 @@ fn measure(run: &mut Run<'_>) -> Result<(), Error> {
     let mut tally = Tally::default();
     let batch = runtime.options().capacity as usize;
     let name = format!("taskring, boundary mode, {batch} at a time");
-    run.repeat(Variant::ours(name), || one_thread(&runtime, batch, span, &mut tally, &mut Looks::default()))
+    run.repeat(Variant::ours(name), || one_thread(&runtime, batch, span, &mut tally, &mut Host::default()))
 }
 
-/// How often the host looked for completions, and how often there was none.
+/// What the host did meanwhile.
 #[derive(Default)]
-struct Looks {
-    all: u64,
-    vain: u64,
+struct Host {
+    looks: u32,
+    vain: u32,
+    time: Duration,
+    submitting: Duration,
+    completing: Duration,
 }
 
-impl Looks {
-    fn share(&self) -> f64 {
-        self.vain as f64 / self.all.max(1) as f64
+impl Host {
+    fn shares(&self) -> [(&'static str, f64); 3] {
+        let of_time = |part: Duration| part.as_secs_f64() / self.time.as_secs_f64().max(1e-9);
+        [
+            ("looks for completions in vain", f64::from(self.vain) / f64::from(self.looks.max(1))),
+            ("the host's time in submissions", of_time(self.submitting)),
+            ("the host's time in taking completions", of_time(self.completing)),
+        ]
     }
 }
 
@@ -67,19 +76,24 @@ fn one_thread(
     batch: usize,
     span: Duration,
     tally: &mut Tally,
-    looks: &mut Looks,
+    host: &mut Host,
 ) -> Result<f64, Error> {
     let batch = vec![Task::new(NOTHING).item(); batch];
     // In boundary mode nothing ends before somebody waits for it.
     let patience = if runtime.residency().is_live() { Duration::ZERO } else { span };
     let (mut consumed, mut ended, start) = (0, Vec::new(), Instant::now());
     while start.elapsed() < span {
+        let began = Instant::now();
         tally.submitted(runtime.submit_batch(&batch)?.count());
+        host.submitting += began.elapsed();
         ended.clear();
+        let began = Instant::now();
         consumed += runtime.completions(&mut ended, usize::MAX, patience)?;
-        (looks.all, looks.vain) = (looks.all + 1, looks.vain + u64::from(ended.is_empty()));
+        host.completing += began.elapsed();
+        (host.looks, host.vain) = (host.looks + 1, host.vain + u32::from(ended.is_empty()));
         tally.completed(&ended)?;
     }
+    host.time += start.elapsed();
     let rate = consumed as f64 / start.elapsed().as_secs_f64();
     settle(runtime, tally)?;
     Ok(rate)
