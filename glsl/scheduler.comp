@@ -189,7 +189,8 @@ void main() {
             tr_heard = news.signals - 1u;
             tr_watched = tr_heard;
         }
-        tr_away = (tr_home + turn) & (tr_launch.shards - 1u);
+        // Slices begin with another one each, since some have fewer turns than there are shards.
+        tr_away = (tr_home + tr_launch.slice + turn) & (tr_launch.shards - 1u);
         tr_cuts = tr_launch.cut_turn != 0u && turn + 1u >= tr_launch.cut_turn;
         bool found = false;
         bool ran = false;

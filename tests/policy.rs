@@ -84,6 +84,30 @@ fn a_policy_of_the_callers_decides_anew_for_each_slice() {
 }
 
 #[test]
+fn one_worker_finds_what_many_left_in_every_shard_however_short_its_slices_are() {
+    let device = device();
+    let asked = AtomicU32::new(0);
+    let policy = changed(move |decision| {
+        decision.workers = Decided::new(if asked.fetch_add(1, Relaxed) < 4 { 4 } else { 1 }, "many, then one");
+    });
+    let options = RuntimeOptions {
+        most_workers: Some(4),
+        shards: Some(4),
+        turn_budget: Some(1),
+        batch: Some(1),
+        policy,
+        ..options()
+    };
+    let runtime = device.runtime(&lane_program(&OPS), options);
+    assert_eq!(runtime.submit_batch(&vec![Task::new(THRICE).item(); 60]).unwrap().count(), 60);
+    // Each task has four turns, and a worker with nothing to do in two shards has lost a slice.
+    let slices = (0..1_000).take_while(|_| runtime.run_slice(LONG).unwrap()).count();
+    let mut ended = Vec::new();
+    runtime.completions(&mut ended, usize::MAX, Duration::ZERO).unwrap();
+    assert_eq!(ended.len(), 60, "after {slices} slices: {:?}", runtime.snapshot(LONG).unwrap());
+}
+
+#[test]
 fn a_pin_wins_over_a_policy_and_a_bound_over_both() {
     let device = device();
     let policy = changed(|decision| {
