@@ -121,10 +121,10 @@ fn play(device: &Checked, program: &Program, seed: u64) {
         turn_budget: [Some(3), Some(40), None][rng.random_range(0..3)],
         aging_ticks: Some([1, 64, 4096][rng.random_range(0..3)]),
         batch: [None, Some(3)][rng.random_range(0..2)],
-        workers: [None, Some(8)][rng.random_range(0..2)],
+        workers: [None, Some(1), Some(8)][rng.random_range(0..3)],
         most_workers: Some(8),
         policy: [None, Some(policy)][rng.random_range(0..2)].clone(),
-        shards: [None, Some(4)][rng.random_range(0..2)],
+        shards: [None, Some(4), Some(8)][rng.random_range(0..3)],
         launch_on_submit: rng.random_range(0..2) == 0,
         ..RuntimeOptions::default()
     };
