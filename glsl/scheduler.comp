@@ -183,7 +183,7 @@ void main() {
         bool rung = false; // for lines, and nothing else
         if (dozes) rung = tr_doze(news);
         else news = tr_listen();
-        if (!rung) reason = tr_called_off(news, turn + tr_launch.capped * (tr_batches / 4u), now - began); // else the turn before was not, and the next one looks
+        if (!rung) reason = tr_called_off(news, turn, now - began); // else the turn before was not, and the next one looks
         bool leaves = reason != TR_EXIT_NONE;
         if (!leaves && turn % TR_LOOK_TURNS == TR_LOOK_TURNS - 1u) {
             tr_heard = news.signals - 1u;

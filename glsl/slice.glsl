@@ -27,7 +27,8 @@ uint tr_unfit() {
 uint tr_batches; // that this worker has worked on, in this slice
 
 // What ends this slice, whatever there is to do. The clocks of two workers may differ a little, so time may seem to run backward.
-uint tr_called_off(TrNews news, uint spent, uint lasted) {
+uint tr_called_off(TrNews news, uint turn, uint lasted) {
+    uint spent = turn + tr_launch.capped * (tr_batches / TR_BATCHES_A_TURN);
     if (spent >= tr_launch.turn_budget || int(lasted) > int(tr_launch.time_budget)) return TR_EXIT_BUDGET;
     if (news.stop != 0u && int(news.stop - tr_launch.slice) >= 0) return TR_EXIT_STOP;
     return TR_EXIT_NONE;

@@ -202,6 +202,9 @@ shared_consts! {
     /// In a slot's word: the task with the ticket generation in the low bits is cancelled.
     pub TR_CANCEL = 0x100;
 
+    /// Batches that count as a turn of the budget where the driver ends loops, since they take turns of loops too.
+    pub TR_BATCHES_A_TURN = 4;
+
     /// Turns after which a worker looks at every epoch, whatever the doorbell said: a hint that was lost costs time, and nothing else.
     pub TR_LOOK_TURNS = 1024;
 
@@ -302,7 +305,7 @@ shared_structs! {
         pub counts,
         /// Lists of a bucket of the wheel, a power of two; a slot's index chooses.
         pub lists,
-        /// 1 where the driver ends loops: then a batch is a quarter of a turn more of the budget, since it takes turns of loops too.
+        /// 1 where the driver ends loops: then batches are part of the turn budget.
         pub capped,
         /// Not used.
         pub reserved2,

@@ -47,7 +47,7 @@ pub struct RuntimeOptions {
     /// stays, a submission is heard within microseconds, and other queues share the device's time with it.
     pub linger: Option<Duration>,
     /// Turns that a worker takes before its slice ends, whatever its time, from 1 to 2^30. `None`: 512 in boundary mode, where the next slice
-    /// is the first to hear the host, and 2^24 in live mode.
+    /// is the first to hear the host, and 2^24 in live mode. Where the driver ends loops, four batches count as another turn.
     pub turn_budget: Option<u32>,
     /// Ticks (claims) of waiting that weigh as much as one step of priority, from 1 to 2^20. `None`: 4,096, or fewer when tasks have waited long; no
     /// policy can make it more, so the bound that follows holds. With one shard a ready task is claimed after at most

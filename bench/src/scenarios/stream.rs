@@ -93,8 +93,9 @@ fn one_thread(
         (host.looks, host.vain) = (host.looks + 1, host.vain + u32::from(ended.is_empty()));
         tally.completed(&ended)?;
     }
-    host.time += start.elapsed();
-    let rate = consumed as f64 / start.elapsed().as_secs_f64();
+    let time = start.elapsed();
+    host.time += time;
+    let rate = consumed as f64 / time.as_secs_f64();
     settle(runtime, tally)?;
     Ok(rate)
 }
