@@ -13,8 +13,8 @@ void tr_read_line(uint position, out TaskWorkItem item, inout SlotMeta meta) {
 }
 
 // Takes published lines. If all that is published fits into one batch and can run at once, side by side, and nothing is ready
-// anywhere, then the batch runs without going round the rings: nobody is overtaken by it.
-TrBatch tr_admit(TrNews news) {
+// anywhere, then the batch runs without going round the rings: nobody is overtaken by it. If another worker is faster, `news` says what it has left.
+TrBatch tr_admit(inout TrNews news) {
     uint head = news.admitted;
     TrBatch batch = tr_no_batch(news.tick);
     uint backlog = news.tail - head;
@@ -35,7 +35,8 @@ TrBatch tr_admit(TrNews news) {
     uint found = ~head;
     if (tr_first()) found = tr_compare_exchange(tr_push.control, TR_CONTROL_ADMITTED, head, head + count);
     bool plain = straight && tr_all_plain(mine, item); // while the swap is on its way
-    if (tr_uniform(found) != head) return batch;
+    news.admitted = tr_uniform(found);
+    if (news.admitted != head) return batch;
 
     batch.count = min(count, most);
     batch.loaded = true;

@@ -37,9 +37,10 @@ uint tr_status(uint timeline) {
 // What forbids a paused task to wait, 0 if nothing; by the status of its timeline. After tr_epoch: who saw the last epoch of a closed timeline sees its
 // status too.
 uint tr_wait_fault(TaskWorkItem item, uint slot, uint ticket, uint status) {
+    bool cancelled = tr_cancelled(slot, ticket); // loaded beside the status
     if (status >= TASK_FAULT_RUNTIME) return status;
     if (status != (item.flags >> TASK_FLAG_TIMELINE_GENERATION_SHIFT & 0xffu)) return TASK_FAULT_TIMELINE_CLOSED;
-    return tr_cancelled(slot, ticket) ? TASK_FAULT_CANCELLED : 0u;
+    return cancelled ? TASK_FAULT_CANCELLED : 0u;
 }
 
 // The 64-bit epoch that a 32-bit `resume_epoch` means: of those that end in these 32 bits the nearest to `epoch` that is not below zero. Up

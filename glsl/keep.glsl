@@ -36,12 +36,18 @@ void tr_let_go() {
     tr_holds = false;
 }
 
-// If there is news, looks at the epochs that the kept waiters wait for: true, and each lane knows its timeline's then. Uniform control flow.
-bool tr_watch(uint signals, uint recorded) {
+// Whether there is news for the waiters that this worker keeps. Uniform control flow.
+bool tr_hears(uint signals, uint recorded) {
     if (!tr_holds || (signals == tr_watched && recorded == tr_watched_recorded)) return false;
     tr_acquire(); // pairs as in tr_wake
+    return true;
+}
+
+// Looks at the epochs that the kept waiters wait for, after tr_hears: each lane knows its timeline's then. Gives its status. Uniform control flow.
+uint tr_watch(uint signals, uint recorded) {
     tr_known_timeline = tr_held == TR_NIL ? TR_NIL : tr_held_timeline;
     bool whole = true;
+    uint status = tr_status(tr_held_timeline & (TR_TIMELINES - 1u)); // beside the epoch
     if (tr_held != TR_NIL) {
         uint word = TR_BELL_WORDS + tr_held_timeline * 4u;
         uint carried_word = TR_BELL_CARRIED + tr_held_timeline * 4u;
@@ -50,11 +56,15 @@ bool tr_watch(uint signals, uint recorded) {
         uint low = max(tr_load(tr_push.bell, word), tr_load(tr_push.bell, carried_word));
         uint high = tr_load(tr_push.bell, word + 1u) | tr_load(tr_push.bell, carried_word + 1u);
         tr_known_epoch = uvec2(high == 0u ? low : 0u, high);
-        if (low == ~0u || high == ~0u) tr_acquire(); // a closed timeline's, perhaps: pairs with the host's store fence between its status and its last epoch
+        // A closed timeline's, perhaps: pairs with the host's store fence between its status and its last epoch.
+        if (low == ~0u || high == ~0u) {
+            tr_acquire();
+            status = tr_status(tr_held_timeline);
+        }
         if (tr_held_target.y != 0u) whole = tr_epoch(tr_held_timeline, tr_known_epoch);
         if (!whole) tr_known_epoch = uvec2(0u);
     }
     tr_watched = tr_any(!whole) ? signals - 1u : signals;
     tr_watched_recorded = recorded;
-    return true;
+    return status;
 }

@@ -166,8 +166,9 @@ void main() {
     TrNews news;
     bool dozes = false;
     uint turn = 0u;
-    uint batches = 0u; // run in the turn before, which began at `before`
-    uint before = now;
+    uint batches = 0u; // run in the turn before
+    uint worked = now; // when it began with them
+    uint naps = 0u;    // in a row
     tr_quick_batches = false;
     tr_batches = 0u;
     tr_passes = 0u;
@@ -176,9 +177,8 @@ void main() {
     for (; reason == TR_EXIT_NONE; ++turn) {
         now = tr_now(turn);
         if (batches > 0u) {
-            tr_quick_batches = now - before <= TR_CLAIM_QUICK * batches && tr_launch.timed != 0u && tr_launch.workers > tr_launch.shards;
+            tr_quick_batches = now - worked <= TR_CLAIM_QUICK * batches && tr_launch.timed != 0u && tr_launch.workers > tr_launch.shards;
         }
-        before = now;
         batches = 0u;
         bool rung = false; // for lines, and nothing else
         if (dozes) rung = tr_doze(news);
@@ -194,25 +194,29 @@ void main() {
         tr_cuts = tr_launch.cut_turn != 0u && turn + 1u >= tr_launch.cut_turn;
         bool found = false;
         bool ran = false;
+        bool late = false;
         // Until something runs: waiters that it keeps, other waiters, lines, rings. If that was nothing for long enough, it leaves.
-        for (uint source = leaves ? 4u : rung ? 2u : 0u; source < 5u && !ran; ++source) {
+        for (uint source = leaves ? 4u : rung ? 2u : 0u; source < 5u && !ran && !late; ++source) {
             TrBatch batch = tr_no_batch(news.tick);
             if (source < 2u) {
                 bool watched = source == 0u;
-                bool woke = watched ? tr_watch(news.signals, news.recorded) : tr_wake(news);
+                bool woke = watched ? tr_hears(news.signals, news.recorded) : tr_wake(news);
                 batch = tr_woken(news, woke, watched);
             } else if (source == 2u) {
                 batch = tr_admit(news);
+                // A few lines, and another worker has them: nothing else has come.
+                late = rung && batch.count == 0u && int(news.tail - news.admitted) <= 0;
             } else if (source == 3u) {
                 batch = tr_claim(news.tick);
             } else if (!found && !news.busy && int(now - busy) > int(tr_launch.linger)) {
                 leaves = true;
             }
-            found = found || batch.found;
+            found = found || (batch.found && !late);
             ran = batch.runs;
             if (tr_holds && (batch.count > 0u || leaves)) tr_let_go();
             uint ready = news.pushed - news.tick + (news.tail - news.admitted);
             tr_idles = tr_launch.linger > 0u && ready <= batch.claimed + (batch.lined ? batch.count : 0u);
+            if (batch.count > 0u) worked = tr_now(turn);
             for (uint done = 0u; batch.count > 0u && reason == TR_EXIT_NONE; ++batches) {
                 if (!tr_work(batch)) reason = TR_EXIT_CUT;
                 tr_next_claimed(batch, ++done);
@@ -222,9 +226,11 @@ void main() {
         if (leaves && reason == TR_EXIT_NONE) reason = TR_EXIT_IDLE;
         if (reason != TR_EXIT_NONE) break;
         turns += found ? 1u : 0u;
-        if (found || news.busy) busy = now;
-        // Once the rings were looked at with nothing on its way, only the host can bring something, and the doorbell tells.
-        dozes = !found && !news.busy && !dozes;
+        if (found || late || news.busy) busy = now;
+        // Once the rings were looked at with nothing on its way, only the host can bring something, and the doorbell tells. Who came too late for it goes on
+        // dozing, so that it hears the next lines soon, but looks at the rings now and then.
+        naps = late ? naps + 1u : 0u;
+        dozes = !found && !news.busy && (!dozes || (late && naps < TR_DOZE_NAPS));
     }
     tr_leave(reason, turns, tr_now(turn) - began);
 }

@@ -113,11 +113,16 @@ TrBatch tr_woken(TrNews news, bool found, bool watched) {
     if (tr_has_handed_over) tr_hand_over(); // behind the others
     if (!tr_has_taken) return batch;
     bool mine = tr_taken != TR_NIL;
-    uint status = tr_status(tr_known_timeline & (TR_TIMELINES - 1u)); // loaded beside the task: it should be that timeline's
-    bool waits = false;
     if (mine) {
         batch.meta = tr_push.metas.meta[tr_taken];
         batch.item = tr_push.slots.slot[tr_taken];
+    }
+    // Loaded beside the task: it should be that timeline's.
+    uint status;
+    if (watched) status = tr_watch(news.signals, news.recorded);
+    else status = tr_status(tr_known_timeline & (TR_TIMELINES - 1u));
+    bool waits = false;
+    if (mine) {
         bool due = tr_timeline(batch.item) == tr_known_timeline &&
                    tr_reached(tr_known_epoch, uvec2(batch.item.resume_epoch, batch.meta.target_hi));
         bool faulty = tr_wait_fault(batch.item, tr_taken, batch.meta.ticket, status) != 0u;

@@ -174,6 +174,8 @@ shared_consts! {
 
     /// Looks at the doorbell alone that a worker takes in a turn, when nothing is on its way.
     pub TR_DOZE_LOOKS = 16;
+    /// Such turns in a row, before a worker that was rung and came too late looks at everything.
+    pub TR_DOZE_NAPS = 4;
 
     /// Doorbell word: submission ring positions before this one are published.
     pub TR_BELL_TAIL = 0;
