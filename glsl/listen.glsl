@@ -66,16 +66,16 @@ bool tr_doze(inout TrNews news) {
         uint cancels = tr_load(tr_push.bell, TR_BELL_CANCELS);
         uint turn = tr_load_turn();
         if (!tr_any(tail != news.tail || stop != news.stop || signals != news.signals || recorded != news.recorded)) continue;
-        bool rung = !tr_any(stop != news.stop || signals != news.signals || recorded != news.recorded);
+        tr_cancelling = tr_load(tr_push.bell, TR_BELL_CANCELLING);
+        tr_open_tenants = tr_load(tr_push.bell, TR_BELL_OPEN_TENANTS);
         news.tail = tr_uniform(tail);
+        if (!tr_any(stop != news.stop || signals != news.signals || recorded != news.recorded)) return true;
         news.stop = tr_uniform(stop);
         news.signals = tr_uniform(signals);
         news.recorded = tr_uniform(recorded);
         news.cancels = tr_uniform(cancels);
         news.turn = turn;
-        tr_cancelling = tr_load(tr_push.bell, TR_BELL_CANCELLING);
-        tr_open_tenants = tr_load(tr_push.bell, TR_BELL_OPEN_TENANTS);
-        return rung;
+        return false;
     }
     return false;
 }

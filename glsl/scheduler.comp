@@ -201,7 +201,8 @@ void main() {
             if (source < 2u) {
                 bool watched = source == 0u;
                 bool woke = watched ? tr_hears(news.signals, news.recorded) : tr_wake(news);
-                batch = tr_woken(news, woke, watched);
+                if (!woke) continue;
+                batch = tr_woken(news, watched);
             } else if (source == 2u) {
                 batch = tr_admit(news);
                 // A few lines, and another worker has them: nothing else has come.

@@ -102,21 +102,21 @@ bool tr_take_cancels(uint cancels) {
 // What was taken, as a batch, if it is not more than a list for each lane; of the waiters that this worker keeps (`watched`) those that need wait no longer. If
 // nothing else is to be done anywhere, and all of it is due and may run side by side, then it runs at once: nobody is overtaken, and a way through the
 // rings is saved.
-TrBatch tr_woken(TrNews news, bool found, bool watched) {
+TrBatch tr_woken(TrNews news, bool watched) {
     TrBatch batch = tr_no_batch(news.tick);
-    batch.found = found && !watched;
+    batch.found = !watched;
     if (watched) {
         tr_taken = tr_held;
-        tr_has_taken = found;
+        tr_has_taken = true;
         tr_has_handed_over = false;
     }
     if (tr_has_handed_over) tr_hand_over(); // behind the others
     if (!tr_has_taken) return batch;
     bool mine = tr_taken != TR_NIL;
-    if (mine) {
-        batch.meta = tr_push.metas.meta[tr_taken];
-        batch.item = tr_push.slots.slot[tr_taken];
-    }
+    // All lanes, so that nobody waits for these before the loads that follow.
+    uint slot = mine ? tr_taken : 0u;
+    batch.meta = tr_push.metas.meta[slot];
+    batch.item = tr_push.slots.slot[slot];
     // Loaded beside the task: it should be that timeline's.
     uint status;
     if (watched) status = tr_watch(news.signals, news.recorded);
