@@ -34,10 +34,9 @@ uint tr_status(uint timeline) {
     return tr_load(tr_push.bell, TR_BELL_WORDS + timeline * 4u + 3u);
 }
 
-// What forbids a paused task to wait, 0 if nothing; by the status of its timeline. After tr_epoch: who saw the last epoch of a closed timeline sees its
+// What forbids a paused task to wait, 0 if nothing; by the status of its timeline and tr_cancelled. After tr_epoch: who saw the last epoch of a closed timeline sees its
 // status too.
-uint tr_wait_fault(TaskWorkItem item, uint slot, uint ticket, uint status) {
-    bool cancelled = tr_cancelled(slot, ticket); // loaded beside the status
+uint tr_wait_fault(TaskWorkItem item, uint status, bool cancelled) {
     if (status >= TASK_FAULT_RUNTIME) return status;
     if (status != (item.flags >> TASK_FLAG_TIMELINE_GENERATION_SHIFT & 0xffu)) return TASK_FAULT_TIMELINE_CLOSED;
     return cancelled ? TASK_FAULT_CANCELLED : 0u;
@@ -120,7 +119,8 @@ bool tr_park(uint slot, uint ticket, TaskWorkItem item, uvec2 target, inout uint
     tr_acquire();
     uvec2 epoch;
     bool whole = tr_epoch(timeline, epoch);
-    if (whole && !tr_reached(epoch, target) && tr_wait_fault(item, slot, ticket, tr_status(timeline)) == 0u) return true;
+    bool waits = tr_wait_fault(item, tr_status(timeline), tr_cancelled(slot, ticket)) == 0u;
+    if (whole && !tr_reached(epoch, target) && waits) return true;
     if (whole && rest == TR_NIL) {
         rest = tr_exchange(tr_push.wheel, list, TR_NIL);
         tr_acquire(); // pairs with tr_release in tr_hang

@@ -63,7 +63,15 @@ const uint TR_CONTROL_RINGS = 40u * TR_CONTROL_LINE;                    // head 
 uint tr_control_head(uint ring) { return TR_CONTROL_RINGS + 2u * ring * TR_CONTROL_LINE; }
 uint tr_control_tail(uint ring) { return tr_control_head(ring) + TR_CONTROL_LINE; }
 
-SliceLaunch tr_launch; // a copy of tr_push.launch, made once: constant while the slice runs
+// A copy of tr_push.launch, made once: constant while the slice runs. In registers it is too much: NVIDIA's compiler then puts it into memory of each lane, which
+// every tr_acquire drops from the cache.
+shared SliceLaunch tr_launch;
+
+// Needs all invocations of the workgroup, which may have a wrong shape still.
+void tr_read_launch() {
+    if (gl_LocalInvocationIndex == 0u) tr_launch = tr_push.launch.launch;
+    barrier();
+}
 
 // Data written before is available to whoever sees a word stored after. Pairs with tr_acquire.
 void tr_release() {

@@ -78,7 +78,7 @@ bool tr_dispose(bool mine, uint slot, SlotMeta meta, TaskWorkItem item, uint tar
             tr_known_timeline = whole ? timeline : TR_NIL;
             tr_known_epoch = epoch;
         }
-        uint fault = tr_wait_fault(item, slot, meta.ticket, tr_status(timeline));
+        uint fault = tr_wait_fault(item, tr_status(timeline), tr_cancelled(slot, meta.ticket));
         undecided = fault == 0u && target_from == TR_TARGET_OPEN && !whole;
         if (target_from == TR_TARGET_OPEN) target = tr_target(epoch, item.resume_epoch);
         if (fault != 0u) item = tr_faulted(item, fault);

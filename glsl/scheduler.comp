@@ -146,7 +146,7 @@ bool tr_work(TrBatch batch) {
 }
 
 void main() {
-    tr_launch = tr_push.launch.launch;
+    tr_read_launch();
     tr_home = gl_WorkGroupID.x & (tr_launch.shards - 1u);
     tr_heard = tr_look(tr_push.bell, TR_BELL_SIGNALS) - 1u; // every slice looks at every timeline
     tr_heard_recorded = tr_look(tr_push.bell, TR_BELL_RECORDED) - 1u;

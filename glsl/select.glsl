@@ -67,6 +67,12 @@ uvec4 tr_of_four(uint value) {
     return uvec4(subgroupBroadcast(value, 0u), subgroupBroadcast(value, 1u), subgroupBroadcast(value, 2u), subgroupBroadcast(value, 3u));
 }
 
+// What one of them has. Selected, not indexed: a vector that is indexed lies in memory.
+uint tr_of_one(uint value, uint lane) {
+    uvec4 all = tr_of_four(value);
+    return lane < 2u ? (lane == 0u ? all.x : all.y) : (lane == 2u ? all.z : all.w);
+}
+
 // Each lane: the most urgent ring that it has looked at.
 struct TrLook {
     uint key;   // its urgency, and below that which of the rings of both shards it is; ~0 for none
@@ -117,12 +123,12 @@ TrBatch tr_claim(uint tick) {
         return claim;
     }
     uint chosen = best & 15u;
-    uint head = tr_of_four(look.head)[chosen & 3u];
+    uint head = tr_of_one(look.head, chosen & 3u);
     // A head gives out what one worker takes at once in the time from reading it to swapping it. So where there is much, and batches are quick, a worker
     // takes its share of what is left (guided self-scheduling; Polychronopoulos and Kuck, 1987), and one batch at least.
     uint most = min(tr_launch.batch, gl_SubgroupSize);
     uint share = 0u;
-    if (tr_quick_batches) share = tr_of_four(look.depth)[chosen & 3u] >> tr_sharers;
+    if (tr_quick_batches) share = tr_of_one(look.depth, chosen & 3u) >> tr_sharers;
     claim.priority = chosen < TASK_PRIORITIES ? chosen : chosen - TASK_PRIORITIES;
     uint ring = tr_ring(chosen < TASK_PRIORITIES ? tr_home : tr_away, claim.priority);
 

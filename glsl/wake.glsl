@@ -113,10 +113,12 @@ TrBatch tr_woken(TrNews news, bool watched) {
     if (tr_has_handed_over) tr_hand_over(); // behind the others
     if (!tr_has_taken) return batch;
     bool mine = tr_taken != TR_NIL;
-    // All lanes, so that nobody waits for these before the loads that follow.
-    uint slot = mine ? tr_taken : 0u;
-    batch.meta = tr_push.metas.meta[slot];
-    batch.item = tr_push.slots.slot[slot];
+    bool cancelled = false;
+    if (mine) {
+        batch.meta = tr_push.metas.meta[tr_taken];
+        batch.item = tr_push.slots.slot[tr_taken];
+        cancelled = tr_cancelled(tr_taken, batch.meta.ticket);
+    }
     // Loaded beside the task: it should be that timeline's.
     uint status;
     if (watched) status = tr_watch(news.signals, news.recorded);
@@ -125,7 +127,7 @@ TrBatch tr_woken(TrNews news, bool watched) {
     if (mine) {
         bool due = tr_timeline(batch.item) == tr_known_timeline &&
                    tr_reached(tr_known_epoch, uvec2(batch.item.resume_epoch, batch.meta.target_hi));
-        bool faulty = tr_wait_fault(batch.item, tr_taken, batch.meta.ticket, status) != 0u;
+        bool faulty = tr_wait_fault(batch.item, status, cancelled) != 0u;
         waits = batch.meta.next != TR_NIL || !due || faulty || tr_op_width(batch.item.op_handle) != TR_WIDTH_LANE;
         if (watched) mine = due || faulty;
     }
