@@ -92,7 +92,7 @@ uvec2 tr_known_epoch;
 
 // Says that a waiter hangs where its waker may have looked already.
 void tr_set_dirty() {
-    tr_release(); // pairs with the tr_converge before tr_empty, after the exchange in tr_take_dirty
+    tr_release(); // pairs with the tr_converge_and_pass_on before tr_empty, after the exchange in tr_take_dirty
     tr_exchange(tr_push.control, TR_CONTROL_DIRTY, 1u);
 }
 
@@ -114,7 +114,7 @@ bool tr_park(uint slot, uint ticket, TaskWorkItem item, uvec2 target, inout uint
     tr_release(); // pairs with the tr_pass_on in tr_empty: who takes the list's bit finds the task in the list
     tr_and(tr_push.wheel, tr_list_word(list), ~(1u << (list & 31u)));
     // The waker reads the epoch, or who is cancelled, and then takes the bits of the lists up to it. If it took this one's before we set it, our step
-    // follows its exchange in the word's modification order, and after this fence (pairs with the tr_converge before tr_empty) we read something at
+    // follows its exchange in the word's modification order, and after this fence (pairs with the tr_converge_and_pass_on before tr_empty) we read something at
     // least as new as what it read. So one of us sees the other: nobody is left behind.
     tr_acquire();
     uvec2 epoch;

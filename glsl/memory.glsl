@@ -89,9 +89,17 @@ void tr_pass_on() {
                   gl_SemanticsAcquireRelease | gl_SemanticsMakeAvailable | gl_SemanticsMakeVisible);
 }
 
-// The lanes of a subgroup-wide turn meet, and what each of them wrote is visible to all of them, so that one lane may publish for all:
-// device scope, because the lane that publishes (tr_release) must pass on its sisters' writes too. Needs subgroup-uniform control flow.
+// The lanes of a subgroup-wide turn meet, and what each of them wrote is visible to all of them. So one lane may publish for all, or see for all: its tr_release
+// makes available to the device what this has made available to the subgroup, and this makes visible to the subgroup what its tr_acquire has made visible to it
+// (the memory model's chains). A fence of the device's scope here would be one for nothing, of some 700 cycles on the H100. Needs subgroup-uniform control flow.
 void tr_converge() {
+    controlBarrier(gl_ScopeSubgroup, gl_ScopeSubgroup, gl_StorageSemanticsBuffer | gl_StorageSemanticsShared,
+                   gl_SemanticsAcquireRelease | gl_SemanticsMakeAvailable | gl_SemanticsMakeVisible);
+}
+
+// A tr_converge that is each lane's tr_pass_on too, both before the lanes meet and after: what any lane saw, any lane may tell the device of by an atomic of its own, and
+// what any lane's atomic was told of, all lanes see.
+void tr_converge_and_pass_on() {
     controlBarrier(gl_ScopeSubgroup, gl_ScopeDevice, gl_StorageSemanticsBuffer | gl_StorageSemanticsShared,
                    gl_SemanticsAcquireRelease | gl_SemanticsMakeAvailable | gl_SemanticsMakeVisible);
 }

@@ -17,7 +17,7 @@ void tr_hand_over() {
     tr_put(tr_taken != TR_NIL, tr_taken, TASK_PRIORITY_CRITICAL, false);
 }
 
-// Takes all waiters out of so many buckets of the wheel, from this one on. Uniform control flow, after a tr_converge, which pairs with tr_acquire in
+// Takes all waiters out of so many buckets of the wheel, from this one on. Uniform control flow, after a tr_converge_and_pass_on, which pairs with tr_acquire in
 // tr_park: who sets a list's bit behind us sees the epoch that any lane of ours saw.
 void tr_empty(uint bucket, uint buckets) {
     uint words = tr_launch.lists / 32u;
@@ -209,7 +209,7 @@ bool tr_wake(TrNews news) {
             left = subgroupBallot(subgroupInverseBallot(left) && !it);
             ++tr_tellings;
             if (it) tr_told[tr_tellings & 1u] = uvec4(woken.x, distance, epoch);
-            tr_converge();
+            tr_converge_and_pass_on();
             uvec4 its = tr_told[tr_tellings & 1u];
             tr_known_timeline = whole ? TR_NIL : base + lane;
             tr_known_epoch = its.zw;

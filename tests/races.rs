@@ -3,11 +3,11 @@
 //! consistent. So each model also runs with one thing wrong, and must find it; where weak memory alone brings it out, the same wrong model passes
 //! under plain interleavings, which is checked as well.
 //!
-//! *A pause that races with a signal*: `tr_dispose`, `tr_watch`, `tr_let_go`, `tr_park`, `tr_hang`, `tr_set_dirty`, `tr_take_dirty`, `tr_epoch`, `tr_behind`, `tr_empty` and
+//! *A pause that races with a signal*: `tr_dispose`, `tr_hears`, `tr_watch`, `tr_let_go`, `tr_park`, `tr_hang`, `tr_set_dirty`, `tr_take_dirty`, `tr_epoch`, `tr_behind`, `tr_empty` and
 //! `tr_wake` (glsl/) against `write_epoch` and `Tables::flush` (src/runtime/tables.rs). *A submission that races with a slice's end*:
 //! `tr_listen`, `tr_admit` and `tr_leave` against `Mailbox::publish`, `State::harvest`, `Driver::step`, `Inner::step` and the keeper.
 //!
-//! What is left out. A worker is one lane: `tr_converge` is its two fences. There is one timeline, one wait list with its bit, and one line. What a
+//! What is left out. A worker is one lane: `tr_converge_and_pass_on` is its two fences. There is one timeline, one wait list with its bit, and one line. What a
 //! worker took it places at once, and never hands over. Nothing is counted, nobody cancels, and no command buffer writes an epoch. `tr_park` has as many
 //! attempts as it needs. A worker takes one or two turns; the last one's `tr_heard` and `DIRTY` go into an exit record, and the next slice, if there is
 //! one, comes when all is quiet. High words of an epoch are modelled only where they change. A second slice runs to its end at once: what it can

@@ -251,7 +251,7 @@ impl Driver {
             return Ok(false);
         }
         let mut state = context.shared.lock();
-        state.listen(context.memory)?;
+        state.listen_a_while(context.memory)?;
         Ok(!state.stopped && state.journal.in_flight() > 0)
     }
 

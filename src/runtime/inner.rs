@@ -91,9 +91,13 @@ impl Inner {
 
     pub(super) fn submit_batch(&self, tasks: &[TaskWorkItem], checked: bool) -> Result<Accepted, BackendError> {
         let accepted = self.with_state(|state, memory| {
+            // Those that are taken, and no others: of a large batch a full ring takes a little at a time.
+            let count = if state.stopped { 0 } else { state.room(memory, tasks.len())? };
+            let tasks = &tasks[..count];
             self.refuse(state, if checked { tasks } else { &[] })?;
             let first = state.journal.next_id().number();
-            Ok(Accepted { first, count: state.accept(memory, tasks, Delivery::Bulk)? })
+            state.accept(memory, tasks, Delivery::Bulk)?;
+            Ok(Accepted { first, count })
         })?;
         self.launch_after_submit();
         Ok(accepted)

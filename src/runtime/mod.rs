@@ -140,9 +140,12 @@ impl Runtime {
         let item = task.into();
         let (id, ticket) = self.0.with_state(|state, memory| {
             self.0.refuse(state, &[item])?;
+            let full = BackendError::Full { capacity: self.0.options.capacity };
+            if state.room(memory, 1)? == 0 {
+                return Err(full);
+            }
             let id = state.journal.next_id();
             state.accept(memory, &[item], Delivery::Handle)?;
-            let full = BackendError::Full { capacity: self.0.options.capacity };
             state.tickets.first().map(|line| (id, line.ticket)).ok_or(full)
         })?;
         self.0.launch_after_submit();
@@ -150,10 +153,11 @@ impl Runtime {
     }
 
     /// Submits tasks whose completions come in bulk, by [`Runtime::completions`]. If there is no room for all, the batch's first tasks are
-    /// taken, none at all perhaps; the rest, from [`Accepted::count`] on, is still the caller's.
+    /// taken, none at all perhaps; the rest, from [`Accepted::count`] on, is still the caller's, and was not looked at.
     ///
     /// # Errors
-    /// [`BackendError::Refused`] if the host can see that one of them is wrong, and none was taken; [`BackendError::Stopped`].
+    /// [`BackendError::Refused`] if the host can see that one of those is wrong for which there is room, and none was taken;
+    /// [`BackendError::Stopped`].
     pub fn submit_batch(&self, tasks: &[TaskWorkItem]) -> Result<Accepted, BackendError> {
         self.0.submit_batch(tasks, true)
     }

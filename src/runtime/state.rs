@@ -17,6 +17,8 @@ use crate::telemetry::TaskQueueSnapshot;
 /// Records that are read before anything is done with them. The device has written them, so each line of them comes from afar; those of one such pass come
 /// side by side.
 const TOGETHER: usize = 64;
+/// Records that are read before a slice is launched: some ten microseconds.
+const A_WHILE: usize = 512;
 
 #[derive(Debug)]
 pub(super) struct State {
@@ -132,20 +134,23 @@ impl State {
         }
     }
 
-    /// Takes tasks in, the first ones of those given, as many as there is room for: slots that nobody has, and lines that the device has
-    /// read. Their tickets are in `tickets` then.
+    /// How many of so many tasks there is room for: slots that nobody has, and lines that the device has read.
+    pub(super) fn room(&mut self, memory: &Memory, wanted: usize) -> Result<usize, BackendError> {
+        if self.journal.room() < wanted {
+            // Whoever only submits would never see that dropped handles have made room.
+            self.listen(memory)?;
+        }
+        self.mailbox.room(memory, &self.journal, wanted.min(self.journal.room()))
+    }
+
+    /// Takes tasks in, for which there is room. Their tickets are in `tickets` then.
     pub(super) fn accept(
         &mut self,
         memory: &Memory,
         items: &[TaskWorkItem],
         delivery: Delivery,
-    ) -> Result<usize, BackendError> {
-        if self.journal.room() < items.len() {
-            // Whoever only submits would never see that dropped handles have made room.
-            self.listen(memory)?;
-        }
-        let count = self.mailbox.room(memory, &self.journal, items.len().min(self.journal.room()))?;
-        let (items, mut tickets) = (&items[..count], std::mem::take(&mut self.tickets));
+    ) -> Result<(), BackendError> {
+        let mut tickets = std::mem::take(&mut self.tickets);
         tickets.clear();
         self.journal.admit(items, delivery, &mut tickets);
         if !self.tables.cancels.are_written() {
@@ -160,10 +165,10 @@ impl State {
             }
             ticket.target_hi = self.tables.timelines.target_hi(item);
         }
-        self.stats.submitted += count as u64;
+        self.stats.submitted += items.len() as u64;
         self.publish(memory, &tickets, items)?;
         self.tickets = tickets;
-        Ok(count)
+        Ok(())
     }
 
     /// Publishes tasks that are in the journal. There must be room.
@@ -232,6 +237,20 @@ impl State {
     /// Takes over what has been completed up to now, while slices run.
     pub(super) fn listen(&mut self, memory: &Memory) -> Result<(), BackendError> {
         while self.mailbox.live() && self.follow(memory, usize::MAX, None)? > 0 {}
+        Ok(())
+    }
+
+    /// The same, but no more than a few: who is to launch a slice cannot look at all that the ones before it have completed meanwhile, which on the H100 took
+    /// longer than those slices, and the device stood still.
+    pub(super) fn listen_a_while(&mut self, memory: &Memory) -> Result<(), BackendError> {
+        let mut left = A_WHILE;
+        while self.mailbox.live()
+            && left > 0
+            && let count = self.follow(memory, left, None)?
+            && count > 0
+        {
+            left -= count;
+        }
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 //!
 //! What no wrong variant here can show:
 //! - The fences around `dirty`. They order the hanging before whoever takes the word; loom's exchanges of bits and list follow it anyway.
-//! - The release of `tr_pass_on` alone. The `tr_converge` before it is behind the stores to `woken` as well, so only without both a fault is found.
+//! - The release of `tr_pass_on` alone. The `tr_converge_and_pass_on` before it is behind the stores to `woken` as well, so only without both a fault is found.
 //! - Of what `tr_behind` asks of an epoch before it trusts it, that both high words agree and that the low one does not go back. With the high word
 //!   of `woken`, which was acquired, the halves make no epoch beyond the last one, and if one is too low, the signal that tore it is still to be heard.
 //! - That who cannot read the epoch whole sets `dirty`. The epoch that was being stored has its signal yet to come.

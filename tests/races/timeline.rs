@@ -279,7 +279,7 @@ impl Timeline {
         let from = (self.target as u32).wrapping_sub((woken as u32).wrapping_add(1)) % BUCKETS;
         let mut taken = NIL;
         if whole || won.is_some() {
-            // `tr_converge`. Pairs with the release before `dirty` was set,
+            // `tr_converge_and_pass_on`. Pairs with the release before `dirty` was set,
             fence(Acquire);
             // and with the acquire in `park`. It is behind the stores to `woken`, so that these are two releases before `turn` is even.
             if self.setting.wrong != TurnWithoutReleases {

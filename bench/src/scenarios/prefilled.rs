@@ -49,7 +49,7 @@ fn measure(run: &mut Run<'_>) -> Result<(), Error> {
     // Tasks at once, and how often: more shards have room where there are fewer at once.
     let shapes: &[(u32, u32)] = match run.is_cpu() {
         true => run.size().pick(&[(1 << 13, 1)], &[(1 << 16, 1)], &[(1 << 18, 1)]),
-        false => run.size().pick(&[(1 << 20, 1)], &[(1 << 24, 1)], &[(1 << 24, 1), (1 << 22, 4)]),
+        false => run.size().pick(&[(1 << 19, 1)], &[(1 << 24, 1)], &[(1 << 24, 1), (1 << 22, 4)]),
     };
     let all = shapes.iter().map(|(count, fills)| count * fills).max().unwrap_or(0);
     records(run, all, 16)?;
