@@ -20,15 +20,14 @@ TrBatch tr_admit(inout TrNews news) {
     uint backlog = news.tail - head;
     if (int(backlog) <= 0) return batch; // below 0: others took what was published after we looked
     batch.found = true;
-    uint most = min(tr_launch.batch, gl_SubgroupSize);
-    uint count = min(backlog, backlog <= most ? most : most * TR_ADMIT_ROUNDS);
-    bool straight = backlog <= most && news.pushed == news.tick;
+    uint count = min(backlog, backlog <= tr_most ? tr_most : tr_most * TR_ADMIT_ROUNDS);
+    bool straight = backlog <= tr_most && news.pushed == news.tick;
     tr_acquire(); // pairs with the host's store fence between the lines and the tail
 
     // Read before they are claimed, which saves a round trip to memory: only who wins them uses what it read, and nobody writes a line
     // again before its winner has marked it.
     uint position = head + gl_SubgroupInvocationID;
-    bool mine = gl_SubgroupInvocationID < min(count, most);
+    bool mine = gl_SubgroupInvocationID < min(count, tr_most);
     TaskWorkItem item;
     SlotMeta meta = SlotMeta(0u, 0u, TR_NIL, 0u);
     if (mine) tr_read_line(position, item, meta);
@@ -38,7 +37,7 @@ TrBatch tr_admit(inout TrNews news) {
     news.admitted = tr_uniform(found);
     if (news.admitted != head) return batch;
 
-    batch.count = min(count, most);
+    batch.count = min(count, tr_most);
     batch.loaded = true;
     batch.lined = true;
     batch.lines = count - batch.count;

@@ -66,11 +66,13 @@ uint tr_control_tail(uint ring) { return tr_control_head(ring) + TR_CONTROL_LINE
 // A copy of tr_push.launch, made once: constant while the slice runs. In registers it is too much: NVIDIA's compiler then puts it into memory of each lane, which
 // every tr_acquire drops from the cache.
 shared SliceLaunch tr_launch;
+uint tr_most; // tasks of a batch, at most; in a register, as the shortest ways ask for it
 
 // Needs all invocations of the workgroup, which may have a wrong shape still.
 void tr_read_launch() {
     if (gl_LocalInvocationIndex == 0u) tr_launch = tr_push.launch.launch;
     barrier();
+    tr_most = min(tr_launch.batch, gl_SubgroupSize);
 }
 
 // Data written before is available to whoever sees a word stored after. Pairs with tr_acquire.

@@ -119,7 +119,6 @@ bool tr_work(TrBatch batch) {
 
         // More lines that were taken with these, or the next waiters of the lists. Of what is left after so many the first ones go into a ring, for whoever claims
         // them to go on: nobody is kept from other work by a long list.
-        uint most = min(tr_launch.batch, gl_SubgroupSize);
         bool goes_on = rest != TR_NIL && !homeless;
         tr_count_lists(subgroupBallot(homeless || goes_on), subgroupBallot(paused));
         bool stops = batch.lined || hop >= TR_FOLLOW_HOPS;
@@ -128,9 +127,9 @@ bool tr_work(TrBatch batch) {
                    homeless && tr_op_width(item.op_handle) == TR_WIDTH_SUBGROUP);
         }
         if (batch.lined && lines > 0u) {
-            position += most;
-            mine = gl_SubgroupInvocationID < min(lines, most);
-            lines -= min(lines, most);
+            position += tr_most;
+            mine = gl_SubgroupInvocationID < min(lines, tr_most);
+            lines -= min(lines, tr_most);
             if (mine) tr_read_line(position, item, meta);
             slot = meta.ticket & tr_capacity_mask();
             continue;
@@ -189,8 +188,6 @@ void main() {
             tr_heard = news.signals - 1u;
             tr_watched = tr_heard;
         }
-        // Slices begin with another one each, since some have fewer turns than there are shards.
-        tr_away = (tr_home + tr_launch.slice + turn) & (tr_launch.shards - 1u);
         tr_cuts = tr_launch.cut_turn != 0u && turn + 1u >= tr_launch.cut_turn;
         bool found = false;
         bool ran = false;
@@ -208,6 +205,8 @@ void main() {
                 // A few lines, and another worker has them: nothing else has come.
                 late = rung && batch.count == 0u && int(news.tail - news.admitted) <= 0;
             } else if (source == 3u) {
+                // Slices begin with another one each, since some have fewer turns than there are shards.
+                tr_away = (tr_home + tr_launch.slice + turn) & (tr_launch.shards - 1u);
                 batch = tr_claim(news.tick);
             } else if (!found && !news.busy && int(now - busy) > int(tr_launch.linger)) {
                 leaves = true;

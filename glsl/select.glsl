@@ -24,17 +24,17 @@ uint tr_prefix(uint entry, uint position, bool wide, uint most) {
 
 // Reads the batches behind the one whose position each lane has, up to so many tasks with it, into tr_claimed. How many tasks of lanes there are, written
 // one behind another. Uniform control flow.
-uint tr_batches_behind(uint ring, uint position, uint most, uint share) {
+uint tr_batches_behind(uint ring, uint position, uint share) {
     uint next[TR_CLAIM_BATCHES]; // loaded together
-    [[unroll]] for (uint i = 1u; i < TR_CLAIM_BATCHES; ++i) next[i] = tr_load(tr_push.rings, tr_entry_word(ring, position + i * most));
+    [[unroll]] for (uint i = 1u; i < TR_CLAIM_BATCHES; ++i) next[i] = tr_load(tr_push.rings, tr_entry_word(ring, position + i * tr_most));
     [[unroll]] for (uint i = 1u; i < TR_CLAIM_BATCHES; ++i) {
-        if (gl_SubgroupInvocationID < most) tr_claimed[i * most + gl_SubgroupInvocationID] = next[i];
+        if (gl_SubgroupInvocationID < tr_most) tr_claimed[i * tr_most + gl_SubgroupInvocationID] = next[i];
     }
     uint count = 0u;
-    uint those = most;
-    for (uint i = most; those == most && i < min(share, TR_CLAIM_BATCHES * most); i += most) {
-        uint own = gl_SubgroupInvocationID < most ? tr_claimed[i + gl_SubgroupInvocationID] : 0u;
-        those = tr_prefix(own, position + i, false, most);
+    uint those = tr_most;
+    for (uint i = tr_most; those == tr_most && i < min(share, TR_CLAIM_BATCHES * tr_most); i += tr_most) {
+        uint own = gl_SubgroupInvocationID < tr_most ? tr_claimed[i + gl_SubgroupInvocationID] : 0u;
+        those = tr_prefix(own, position + i, false, tr_most);
         count += those;
     }
     return count;
@@ -42,7 +42,7 @@ uint tr_batches_behind(uint ring, uint position, uint most, uint share) {
 
 // The entries of `claim` behind those of `batches` batches, or wide tasks, as a batch of their own. Uniform control flow.
 void tr_next_claimed(inout TrBatch claim, uint batches) {
-    uint most = claim.wide ? 1u : min(tr_launch.batch, gl_SubgroupSize);
+    uint most = claim.wide ? 1u : tr_most;
     uint first = batches * most;
     claim.count = first < claim.claimed ? min(claim.claimed - first, most) : 0u;
     claim.mine = gl_SubgroupInvocationID < claim.count;
@@ -126,7 +126,6 @@ TrBatch tr_claim(uint tick) {
     uint head = tr_of_one(look.head, chosen & 3u);
     // A head gives out what one worker takes at once in the time from reading it to swapping it. So where there is much, and batches are quick, a worker
     // takes its share of what is left (guided self-scheduling; Polychronopoulos and Kuck, 1987), and one batch at least.
-    uint most = min(tr_launch.batch, gl_SubgroupSize);
     uint share = 0u;
     if (tr_quick_batches) share = tr_of_one(look.depth, chosen & 3u) >> tr_sharers;
     claim.priority = chosen < TASK_PRIORITIES ? chosen : chosen - TASK_PRIORITIES;
@@ -143,13 +142,13 @@ TrBatch tr_claim(uint tick) {
         uint position = head + gl_SubgroupInvocationID;
         entry = tr_load(tr_push.rings, tr_entry_word(ring, position));
         claim.wide = tr_uniform((entry & TR_ENTRY_WIDE) != 0u);
-        count = tr_prefix(entry, position, claim.wide, claim.wide ? clamp(share, 1u, min(TR_CLAIM_BATCHES, most)) : most);
+        count = tr_prefix(entry, position, claim.wide, claim.wide ? clamp(share, 1u, min(TR_CLAIM_BATCHES, tr_most)) : tr_most);
         if (count == 0u) break;
-        held = claim.wide ? count > 1u : count == most && share > most;
+        held = claim.wide ? count > 1u : count == tr_most && share > tr_most;
         if (held) {
             tr_meet(); // the entries of the claim before have been read
             if (gl_SubgroupInvocationID < count) tr_claimed[gl_SubgroupInvocationID] = entry;
-            if (!claim.wide) count += tr_batches_behind(ring, position, most, share);
+            if (!claim.wide) count += tr_batches_behind(ring, position, share);
         }
 
         // Relaxed: the head hands out entries; what they name is ordered by the fences of tr_enqueue's callers and tr_acquire below. The entries

@@ -143,7 +143,7 @@ TrBatch tr_woken(TrNews news, bool watched) {
     batch.mine = mine;
     batch.slot = tr_taken;
     bool idle = news.pushed == news.tick && news.tail == news.admitted; // else others would wait for as long as signals come
-    batch.runs = idle && batch.count <= tr_launch.batch && !tr_any(mine && waits);
+    batch.runs = idle && batch.count <= tr_most && !tr_any(mine && waits);
     // Who is to be placed counts as the first of a list (tr_work); those that were taken out of lists do already.
     if (watched && !batch.runs) tr_count_lists(mask, uvec4(0u));
     if (!watched && batch.runs) tr_count_lists(uvec4(0u), mask);

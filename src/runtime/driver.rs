@@ -181,7 +181,7 @@ impl Driver {
 
     /// Asks the slices that run to end, if they can hear it.
     pub(super) fn call_off(&self, context: &Context<'_>) -> Result<(), BackendError> {
-        let state = context.shared.lock();
+        let mut state = context.shared.lock();
         if state.mailbox.live() && !self.pending.is_empty() {
             state.mailbox.ring(context.memory, abi::TR_BELL_STOP, self.last)?;
         }
@@ -347,8 +347,9 @@ impl Driver {
         };
         // In boundary mode nothing of the mailbox is written while a slice runs, but for lines that the doorbell does not tell of: the
         // submission orders all of it before the slice.
-        state.tables.flush(memory, &state.mailbox)?;
-        state.mailbox.ring(memory, abi::TR_BELL_TAIL, state.mailbox.published())?;
+        state.tables.flush(memory, &mut state.mailbox)?;
+        let published = state.mailbox.published();
+        state.mailbox.ring(memory, abi::TR_BELL_TAIL, published)?;
         if self.pending.is_empty() {
             // Whom it was meant for has ended, and numbers wrap.
             state.mailbox.ring(memory, abi::TR_BELL_STOP, 0)?;

@@ -184,7 +184,7 @@ impl State {
 
     /// Lets the device know what has changed in the tables: at once in live mode, and else with the next slice.
     pub(super) fn tell(&mut self, memory: &Memory) -> Result<(), BackendError> {
-        if self.mailbox.live() { self.tables.flush(memory, &self.mailbox) } else { Ok(()) }
+        if self.mailbox.live() { self.tables.flush(memory, &mut self.mailbox) } else { Ok(()) }
     }
 
     /// Takes over the epochs of semaphores that others have signalled.

@@ -181,7 +181,7 @@ impl Tables {
     }
 
     /// Writes what has changed to the mailbox, and what says so to the doorbell. In boundary mode only while no slice runs.
-    pub(super) fn flush(&mut self, memory: &Memory, mailbox: &Mailbox) -> Result<(), BackendError> {
+    pub(super) fn flush(&mut self, memory: &Memory, mailbox: &mut Mailbox) -> Result<(), BackendError> {
         let changed = std::mem::take(&mut self.changed);
         for index in changed.tenants {
             host(&memory.tenants)?.write_pod(4 * index as u64, &u32::from(self.tenants[index]))?;

@@ -64,6 +64,39 @@ fn numbered(ids: std::ops::Range<u32>) -> Vec<TaskWorkItem> {
 }
 
 #[test]
+fn who_is_to_launch_a_slice_takes_over_a_part_of_what_has_ended_and_the_rest_comes_later() {
+    let mut played = Played::new(2048);
+    assert_eq!(played.runtime.submit_batch(&numbered(0..2048)).unwrap().count(), 2048);
+    played.end(0..2000);
+    let left = |played: &Played| {
+        let mut state = played.runtime.0.shared.lock();
+        state.listen_a_while(played.memory()).unwrap();
+        state.journal.in_flight()
+    };
+    assert_eq!([left(&played), left(&played)], [2048 - 512, 2048 - 1024]);
+    assert_eq!(played.take(usize::MAX).len(), 2000);
+    assert_eq!(left(&played), 48, "those have not ended");
+}
+
+#[test]
+fn a_bad_task_is_refused_once_there_is_room_for_it_and_with_it_what_comes_before_it() {
+    let mut played = Played::new(128);
+    let bad = TaskWorkItem { op_handle: 7, ..Task::new(0).item() };
+    let mut tasks = numbered(0..200);
+    tasks[150] = bad;
+    assert_eq!(played.runtime.submit_batch(&tasks).unwrap().count(), 128, "nobody has looked at the bad one");
+    assert_eq!(played.runtime.submit_batch(&tasks[128..]).unwrap().count(), 0, "nor now");
+    played.end(0..22);
+    assert_eq!(played.take(usize::MAX).len(), 22);
+    assert_eq!(played.runtime.submit_batch(&tasks[128..]).unwrap().count(), 22, "all before it");
+    played.end(22..40);
+    assert_eq!(played.take(usize::MAX).len(), 18);
+    let refused = played.runtime.submit_batch(&tasks[149..]).unwrap_err();
+    assert!(matches!(refused, BackendError::Refused { index: 1, .. }), "{refused}");
+    assert_eq!(played.runtime.stats().submitted, 150, "the good one before it was not taken");
+}
+
+#[test]
 fn completions_come_once_each_in_the_order_of_the_ends_over_many_laps() {
     let mut played = Played::new(128);
     let (mut published, mut next) = (0, 1u32);

@@ -90,7 +90,7 @@ fn shape(run: &mut Run<'_>, warmer: &Warmer, width: Width, count: u32, fills: u3
             // The smaller completions; the counts are not this scenario's.
             counts: false,
             // Bounds the slices in which tasks yield without end, too.
-            turn_budget: Some(1 << 14),
+            turn_budget: Some(run.size().pick(1 << 12, 1 << 14, 1 << 14)),
             ..Default::default()
         };
         let grid = workers.map_or("the default grid".into(), |workers| format!("{workers} workers"));

@@ -65,6 +65,8 @@ pub(super) struct Source {
 pub(super) struct Timelines {
     /// By index. The default timeline is the first.
     entries: Vec<Entry>,
+    /// What the mailbox says of each: its status and its epoch.
+    told: Vec<(u32, u64)>,
     /// How often an epoch has changed, wrapping.
     signals: u32,
     /// Of what the mailbox does not say yet, the indices.
@@ -84,6 +86,7 @@ impl Timelines {
         let default = Entry { id: TimelineId::DEFAULT, epoch: 0, state: State::Open, source: None, stale: false };
         Self {
             entries: vec![default],
+            told: vec![(0, 0); abi::TR_TIMELINES as usize], // as memory that was cleared
             signals: 0,
             changed: BTreeSet::new(),
             foreign: Vec::new(),
@@ -312,30 +315,36 @@ impl Timelines {
             if std::mem::take(&mut entry.stale) {
                 host(&memory.bell)?.write_pod(carried_offset(*index as u32), &EpochWord::default())?;
             }
-            write_epoch(memory, *index, status, entry.epoch)?;
+            let told = std::mem::replace(&mut self.told[*index], (status, entry.epoch));
+            write_epoch(memory, *index, told, (status, entry.epoch))?;
         }
         Ok(())
     }
 
     /// Tells the doorbell how many timelines there are.
-    pub(super) fn ring_count(&self, memory: &Memory, mailbox: &Mailbox) -> Result<(), BackendError> {
+    pub(super) fn ring_count(&self, memory: &Memory, mailbox: &mut Mailbox) -> Result<(), BackendError> {
         mailbox.ring(memory, abi::TR_BELL_TIMELINES, self.count())
     }
 }
 
-/// In the order that lets `tr_epoch` tell an epoch that is being written, and `tr_wait_fault` a closed timeline: see [`EpochWord`].
-fn write_epoch(memory: &Memory, timeline: usize, status: u32, epoch: u64) -> Result<(), BackendError> {
+/// In the order that lets `tr_epoch` tell an epoch that is being written, and `tr_wait_fault` a closed timeline: see [`EpochWord`]. Where only the low half changes
+/// nothing can be torn, and that is one store and one fence instead of four.
+fn write_epoch(memory: &Memory, timeline: usize, told: (u32, u64), new: (u32, u64)) -> Result<(), BackendError> {
     let (bell, at) = (host(&memory.bell)?, epoch_offset(timeline as u32));
+    let (status, epoch) = new;
     let (lo, hi) = (epoch as u32, (epoch >> 32) as u32);
-    for (field, value) in [
+    let low = [(offset_of!(EpochWord, lo), lo)];
+    let all = [
         (offset_of!(EpochWord, status), status),
         (offset_of!(EpochWord, hi_first), hi),
-        (offset_of!(EpochWord, lo), lo),
+        low[0],
         (offset_of!(EpochWord, hi), hi),
-    ] {
+    ];
+    let alike = told.0 == status && told.1 >> 32 == epoch >> 32;
+    for (field, value) in if alike { &low[..] } else { &all[..] } {
         // Each store before the next: pairs with the tr_acquire between the loads in `tr_epoch`.
         store_fence();
-        bell.store(at + field as u64, value, Relaxed)?;
+        bell.store(at + *field as u64, *value, Relaxed)?;
     }
     Ok(())
 }
