@@ -8,10 +8,12 @@ uint tr_sharers;       // log2 of how many workers share a shard's rings
 // outranked for at most 4 * aging_ticks ticks by what was queued after it. ~0 if there is no entry.
 uint tr_urgency(uint shard, uint priority, uint head, uint tick) {
     uint word = tr_entry_word(tr_ring(shard, priority), head);
-    if (!tr_written(tr_load(tr_push.rings, word), head)) return ~0u;
-    // The tick was written before the entry but is read without a fence: a stale one misjudges one selection and nothing else, since the
+    uint entry = tr_load(tr_push.rings, word);
+    // The tick was written before the entry but is read beside it: a stale one misjudges one selection and nothing else, since the
     // age that is accounted comes from the slot. Another worker may have enqueued at a later tick than ours: that is age 0.
-    int age = clamp(int(tick - tr_load(tr_push.rings, word + 1u)), 0, int(TR_AGE_LIMIT));
+    uint enqueued = tr_load(tr_push.rings, word + 1u);
+    if (!tr_written(entry, head)) return ~0u;
+    int age = clamp(int(tick - enqueued), 0, int(TR_AGE_LIMIT));
     return priority * tr_launch.aging_ticks + (TR_AGE_LIMIT - uint(age));
 }
 
@@ -62,54 +64,42 @@ uint tr_critical_shard() {
     return tr_home;
 }
 
-// What lanes 0 to 3 have. Uniform control flow.
-uvec4 tr_of_four(uint value) {
-    return uvec4(subgroupBroadcast(value, 0u), subgroupBroadcast(value, 1u), subgroupBroadcast(value, 2u), subgroupBroadcast(value, 3u));
-}
+// What each ring of both shards looks like: its urgency, and below that which of them it is, or ~0 for none; its head; how much is behind the head, written or not.
+// Written between two tr_meets.
+shared uvec3 tr_looks[2u * TASK_PRIORITIES];
 
-// What one of them has. Selected, not indexed: a vector that is indexed lies in memory.
-uint tr_of_one(uint value, uint lane) {
-    uvec4 all = tr_of_four(value);
-    return lane < 2u ? (lane == 0u ? all.x : all.y) : (lane == 2u ? all.z : all.w);
-}
-
-// Each lane: the most urgent ring that it has looked at.
-struct TrLook {
-    uint key;   // its urgency, and below that which of the rings of both shards it is; ~0 for none
-    uint head;
-    uint depth; // how much is behind the head, written or not
-};
-
-// Looks at the rings of the worker's two shards. Gives the least key. Uniform control flow.
-uint tr_look_round(uint tick, out TrLook look) {
-    // Lanes 0 to 3 stride over the rings of both shards (every device has four lanes; broadcasts want constant lanes).
+// Looks at the rings of the worker's two shards, as many of them side by side as there are lanes: two round trips to memory. Gives the least key. Uniform control flow.
+uint tr_look_round(uint tick) {
     uint rings = tr_home == tr_away ? TASK_PRIORITIES : 2u * TASK_PRIORITIES;
-    look = TrLook(~0u, 0u, 0u);
-    for (uint i = gl_SubgroupInvocationID; i < rings && gl_SubgroupInvocationID < 4u; i += 4u) {
+    tr_meet(); // what the look before has found was read
+    for (uint i = gl_SubgroupInvocationID; i < rings; i += gl_SubgroupSize) {
         uint shard = i < TASK_PRIORITIES ? tr_home : tr_away;
         uint priority = i < TASK_PRIORITIES ? i : i - TASK_PRIORITIES;
         uint head = tr_load(tr_push.control, tr_control_head(tr_ring(shard, priority)));
         uint tail = tr_load(tr_push.control, tr_control_tail(tr_ring(shard, priority)));
         uint urgency = tr_urgency(shard, priority, head, tick);
-        uint key = urgency == ~0u ? ~0u : urgency << 4u | i;
-        if (key < look.key) look = TrLook(key, head, tail - head);
+        tr_looks[i] = uvec3(urgency == ~0u ? ~0u : urgency << 4u | i, head, tail - head);
     }
-    uvec4 keys = tr_of_four(look.key);
-    return min(min(keys.x, keys.y), min(keys.z, keys.w));
+    tr_meet();
+    uint best = ~0u;
+    [[unroll]] for (uint i = 0u; i < 2u * TASK_PRIORITIES; ++i) {
+        if (i < rings) best = min(best, tr_looks[i].x);
+    }
+    return best;
 }
 
 // Attempts to take a batch from the most urgent ring of two shards, or several where there are more than enough. Uniform control flow.
 TrBatch tr_claim(uint tick) {
     TrBatch claim = tr_no_batch(tick);
-    TrLook look;
     // Loaded behind `tick`: what was pushed before it moved on is seen.
     uint critical = tr_load(tr_push.control, TR_CONTROL_CRITICAL_PUSHED) - tr_load(tr_push.control, TR_CONTROL_CRITICAL_TAKEN);
-    bool waits = tr_uniform(critical) != 0u && tr_passes < TR_CLAIM_PASSES;
+    bool waits = false;
     uint best = ~0u;
     // Rather than something less urgent than a Critical task that is ready somewhere, the worker takes that; and if it is not written yet, it looks again
     // next turn, a few times.
     for (uint round = 0u; round < 2u; ++round) {
-        best = tr_look_round(tick, look);
+        best = tr_look_round(tick);
+        waits = tr_uniform(critical) != 0u && tr_passes < TR_CLAIM_PASSES;
         if (!waits || best >> 4u <= TR_AGE_LIMIT) break;
         claim.found = true;
         if (round > 0u) {
@@ -123,11 +113,11 @@ TrBatch tr_claim(uint tick) {
         return claim;
     }
     uint chosen = best & 15u;
-    uint head = tr_of_one(look.head, chosen & 3u);
+    uint head = tr_looks[chosen].y;
     // A head gives out what one worker takes at once in the time from reading it to swapping it. So where there is much, and batches are quick, a worker
     // takes its share of what is left (guided self-scheduling; Polychronopoulos and Kuck, 1987), and one batch at least.
     uint share = 0u;
-    if (tr_quick_batches) share = tr_of_one(look.depth, chosen & 3u) >> tr_sharers;
+    if (tr_quick_batches) share = tr_looks[chosen].z >> tr_sharers;
     claim.priority = chosen < TASK_PRIORITIES ? chosen : chosen - TASK_PRIORITIES;
     uint ring = tr_ring(chosen < TASK_PRIORITIES ? tr_home : tr_away, claim.priority);
 
