@@ -77,7 +77,7 @@ fn shape(run: &mut Run<'_>, warmer: &Warmer, width: Width, count: u32, fills: u3
     let grids: &[Option<u32>] = match run.is_cpu() {
         true => &[None],
         false if wide => run.size().pick(&[Some(1_024)], &[Some(2_048)], &[None, Some(1_024), Some(2_048)]),
-        false => run.size().pick(&[None, Some(1_024)], &[None, Some(2_048)], &[None, Some(1_024), Some(2_048)]),
+        false => run.size().pick(&[Some(1_024)], &[None, Some(2_048)], &[None, Some(1_024), Some(2_048)]),
     };
     for &workers in grids {
         let shards = workers.and_then(|workers| shards_that_fit(run.device(), count, (workers / 8).min(128)));
