@@ -207,7 +207,7 @@ void main() {
             } else if (source == 3u) {
                 // Slices begin with another one each, since some have fewer turns than there are shards.
                 tr_away = (tr_home + tr_launch.slice + turn) & (tr_launch.shards - 1u);
-                batch = tr_claim(news.tick);
+                batch = tr_claim();
             } else if (!found && !news.busy && int(now - busy) > int(tr_launch.linger)) {
                 leaves = true;
             }

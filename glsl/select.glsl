@@ -89,9 +89,11 @@ uint tr_look_round(uint tick) {
 }
 
 // Attempts to take a batch from the most urgent ring of two shards, or several where there are more than enough. Uniform control flow.
-TrBatch tr_claim(uint tick) {
-    TrBatch claim = tr_no_batch(tick);
-    // Loaded behind `tick`: what was pushed before it moved on is seen.
+TrBatch tr_claim() {
+    TrBatch claim = tr_no_batch(0u);
+    // Anew, since the worker may have been after lines before; a Critical task that came and went meanwhile is not one that it passed by.
+    uint tick = tr_load(tr_push.control, TR_CONTROL_TICK);
+    // Loaded behind it: what was pushed before it moved on is seen.
     uint critical = tr_load(tr_push.control, TR_CONTROL_CRITICAL_PUSHED) - tr_load(tr_push.control, TR_CONTROL_CRITICAL_TAKEN);
     bool waits = false;
     uint best = ~0u;
@@ -122,6 +124,7 @@ TrBatch tr_claim(uint tick) {
     uint ring = tr_ring(chosen < TASK_PRIORITIES ? tr_home : tr_away, claim.priority);
 
     claim.found = true;
+    claim.tick = tr_uniform(tick);
     uint entry = 0u;
     uint count = 0u;
     bool held = false;
