@@ -47,7 +47,7 @@ bool tr_hears(uint signals, uint recorded) {
 uint tr_watch(uint signals, uint recorded) {
     tr_known_timeline = tr_held == TR_NIL ? TR_NIL : tr_held_timeline;
     bool whole = true;
-    // All lanes, as in tr_woken.
+    // All lanes, so that they wait for memory once; one that keeps nothing looks at some timeline and forgets it.
     uint timeline = tr_held_timeline & (TR_TIMELINES - 1u);
     uint word = TR_BELL_WORDS + timeline * 4u;
     uint carried_word = TR_BELL_CARRIED + timeline * 4u;

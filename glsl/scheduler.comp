@@ -151,6 +151,7 @@ void main() {
     tr_heard_recorded = tr_look(tr_push.bell, TR_BELL_RECORDED) - 1u;
     tr_heard_cancels = tr_look(tr_push.control, TR_CONTROL_CANCELS);
     tr_held = TR_NIL;
+    tr_held_timeline = 0u;
     tr_holds = false;
     tr_watched = tr_heard;
     tr_watched_recorded = tr_heard_recorded;
@@ -182,7 +183,7 @@ void main() {
         bool rung = false; // for lines, and nothing else
         if (dozes) rung = tr_doze(news);
         else news = tr_listen();
-        if (!rung) reason = tr_called_off(news, turn, now - began); // else the turn before was not, and the next one looks
+        if (!rung) reason = tr_called_off(news, turn, now, began); // else the turn before was not, and the next one looks
         bool leaves = reason != TR_EXIT_NONE;
         if (!leaves && turn % TR_LOOK_TURNS == TR_LOOK_TURNS - 1u) {
             tr_heard = news.signals - 1u;
@@ -208,7 +209,7 @@ void main() {
                 // Slices begin with another one each, since some have fewer turns than there are shards.
                 tr_away = (tr_home + tr_launch.slice + turn) & (tr_launch.shards - 1u);
                 batch = tr_claim();
-            } else if (!found && !news.busy && int(now - busy) > int(tr_launch.linger)) {
+            } else if (!found && !news.busy && tr_is_over(now, busy, tr_launch.linger)) {
                 leaves = true;
             }
             found = found || (batch.found && !late);
@@ -232,5 +233,5 @@ void main() {
         naps = late ? naps + 1u : 0u;
         dozes = !found && !news.busy && (!dozes || (late && naps < TR_DOZE_NAPS));
     }
-    tr_leave(reason, turns, tr_now(turn) - began);
+    tr_leave(reason, turns, tr_since(tr_now(turn), began));
 }

@@ -7,6 +7,22 @@ uint tr_now(uint turn) {
     return tr_uniform(clock.x >> 8u | clock.y << 24u);
 }
 
+// Whether the time may be of a clock whose upper half is always 0, such as that of Mesa's CPU driver, and so goes round after 2^24 units.
+bool tr_is_short(uint now) {
+    return tr_launch.timed != 0u && now < 1u << 24u;
+}
+
+// How long since then. The clocks of two workers may differ a little, so time may seem to run backward.
+int tr_since(uint now, uint then) {
+    int units = int(now - then);
+    return tr_is_short(now) ? units << 8 >> 8 : units;
+}
+
+// Whether that is longer than so many units, or than a short time can be told.
+bool tr_is_over(uint now, uint then, uint units) {
+    return tr_since(now, then) > int(tr_is_short(now) ? min(units, TR_SHORT_TIME) : units);
+}
+
 // When this slice began, by the first of its workers: on a device that has no room for all, some begin when others leave.
 uint tr_began(uint now) {
     if (tr_launch.timed == 0u) return now;
@@ -26,16 +42,16 @@ uint tr_unfit() {
 
 uint tr_batches; // that this worker has worked on, in this slice
 
-// What ends this slice, whatever there is to do. The clocks of two workers may differ a little, so time may seem to run backward.
-uint tr_called_off(TrNews news, uint turn, uint lasted) {
+// What ends this slice, whatever there is to do.
+uint tr_called_off(TrNews news, uint turn, uint now, uint began) {
     uint spent = turn + tr_launch.capped * (tr_batches / TR_BATCHES_A_TURN);
-    if (spent >= tr_launch.turn_budget || int(lasted) > int(tr_launch.time_budget)) return TR_EXIT_BUDGET;
+    if (spent >= tr_launch.turn_budget || tr_is_over(now, began, tr_launch.time_budget)) return TR_EXIT_BUDGET;
     if (news.stop != 0u && int(news.stop - tr_launch.slice) >= 0) return TR_EXIT_STOP;
     return TR_EXIT_NONE;
 }
 
 // Says why this worker leaves; the last one to leave writes the slice's exit record.
-void tr_leave(uint reason, uint turns, uint lasted) {
+void tr_leave(uint reason, uint turns, int lasted) {
     tr_converge();
     if (!tr_first()) return;
     TrWords control = tr_push.control;
@@ -66,7 +82,7 @@ void tr_leave(uint reason, uint turns, uint lasted) {
     record.doorbell = tr_load(tr_push.bell, TR_BELL_TAIL);
     record.heard = tr_heard;
     record.dirty = tr_load(control, TR_CONTROL_DIRTY);
-    record.elapsed = uint(max(int(lasted), 0)); // the clocks of two workers may differ a little
+    record.elapsed = uint(max(lasted, 0));
     record.reserved0 = 0u;
     record.reserved1 = 0u;
     record.reserved2 = 0u;

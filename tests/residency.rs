@@ -89,6 +89,24 @@ fn a_recorded_self_test_decides_where_nobody_asks() {
     assert!(!residency.is_live() && residency.reasons()[0].contains("sees the host's writes in no kind"));
 }
 
+/// Mesa's CPU driver has a clock that goes round every 4.3 seconds.
+#[test]
+fn a_slice_with_nothing_to_do_leaves_whenever_it_began() {
+    let device = device();
+    if device.device.self_test().unwrap().loops.measured().is_some_and(|loops| loops.cut) {
+        return; // the driver ends it before
+    }
+    let options = RuntimeOptions { mode: Mode::Live, launch_on_submit: false, ..short() };
+    let options =
+        RuntimeOptions { slice_time: Some(Duration::MAX), linger: Some(Duration::from_millis(100)), ..options };
+    let runtime = device.runtime(&lane_program(&OPS), options);
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_millis(4_500) {
+        run_all(&runtime, &[Task::new(STEPS).item()]);
+        while runtime.run_slice(Duration::from_secs(10)).unwrap() {}
+    }
+}
+
 #[test]
 fn a_task_that_is_published_while_a_slice_runs_is_run_by_that_slice() {
     let device = device();

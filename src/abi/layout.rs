@@ -207,6 +207,9 @@ shared_consts! {
     /// Batches that count as a turn of the budget where the driver ends loops, since they take turns of loops too.
     pub TR_BATCHES_A_TURN = 4;
 
+    /// The longest time that is told by a clock without an upper half, which goes round after 2^24 units: a slice there lasts and lingers no longer.
+    pub TR_SHORT_TIME = 0x700000;
+
     /// Turns after which a worker looks at every epoch, whatever the doorbell said: a hint that was lost costs time, and nothing else.
     pub TR_LOOK_TURNS = 1024;
 
