@@ -5,7 +5,7 @@
 // so before the worker runs anything but a quick batch, or leaves, it lets go of it: hangs it up as ever.
 
 uint tr_held;             // each lane: the slot of the waiter that it keeps, TR_NIL for none
-uint tr_held_timeline;    // each lane
+uint tr_held_timeline;    // each lane; some timeline if it keeps none
 uvec2 tr_held_target;     // each lane
 bool tr_holds;            // uniform: whether any lane keeps one
 bool tr_idles;            // uniform: whether nothing is known to be ready but what this worker has in hand, and it stays a while if so
@@ -48,22 +48,21 @@ uint tr_watch(uint signals, uint recorded) {
     tr_known_timeline = tr_held == TR_NIL ? TR_NIL : tr_held_timeline;
     bool whole = true;
     // All lanes, so that they wait for memory once; one that keeps nothing looks at some timeline and forgets it.
-    uint timeline = tr_held_timeline & (TR_TIMELINES - 1u);
-    uint word = TR_BELL_WORDS + timeline * 4u;
-    uint carried_word = TR_BELL_CARRIED + timeline * 4u;
+    uint word = TR_BELL_WORDS + tr_held_timeline * 4u;
+    uint carried_word = TR_BELL_CARRIED + tr_held_timeline * 4u;
     // Without fences, as any half is of an epoch that there was: a target below 2^32 has come if a low half is as large, whatever its high half was, or if a
     // high half is not 0.
     uint low = max(tr_load(tr_push.bell, word), tr_load(tr_push.bell, carried_word));
     uint high = tr_load(tr_push.bell, word + 1u) | tr_load(tr_push.bell, carried_word + 1u);
-    uint status = tr_status(timeline);
+    uint status = tr_status(tr_held_timeline);
     tr_known_epoch = uvec2(high == 0u ? low : 0u, high);
     // A closed timeline's, perhaps: pairs with the host's store fence between its status and its last epoch.
     if (tr_any(low == ~0u || high == ~0u)) {
         tr_acquire();
-        status = tr_status(timeline);
+        status = tr_status(tr_held_timeline);
     }
     if (tr_held != TR_NIL && tr_held_target.y != 0u) {
-        whole = tr_epoch(timeline, tr_known_epoch);
+        whole = tr_epoch(tr_held_timeline, tr_known_epoch);
         if (!whole) tr_known_epoch = uvec2(0u);
     }
     tr_watched = tr_any(!whole) ? signals - 1u : signals;

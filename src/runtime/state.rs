@@ -236,14 +236,17 @@ impl State {
 
     /// Takes over what has been completed up to now, while slices run.
     pub(super) fn listen(&mut self, memory: &Memory) -> Result<(), BackendError> {
-        while self.mailbox.live() && self.follow(memory, usize::MAX, None)? > 0 {}
-        Ok(())
+        self.listen_to(memory, usize::MAX)
     }
 
     /// The same, but no more than a few: who is to launch a slice cannot look at all that the ones before it have completed meanwhile, which on the H100 took
     /// longer than those slices, and the device stood still.
     pub(super) fn listen_a_while(&mut self, memory: &Memory) -> Result<(), BackendError> {
-        let mut left = A_WHILE;
+        self.listen_to(memory, A_WHILE)
+    }
+
+    fn listen_to(&mut self, memory: &Memory, most: usize) -> Result<(), BackendError> {
+        let mut left = most;
         while self.mailbox.live()
             && left > 0
             && let count = self.follow(memory, left, None)?

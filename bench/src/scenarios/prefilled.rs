@@ -49,7 +49,7 @@ fn measure(run: &mut Run<'_>) -> Result<(), Error> {
     // Tasks at once, and how often: more shards have room where there are fewer at once.
     let shapes: &[(u32, u32)] = match run.is_cpu() {
         true => run.size().pick(&[(1 << 13, 1)], &[(1 << 16, 1)], &[(1 << 18, 1)]),
-        false => run.size().pick(&[(1 << 19, 1)], &[(1 << 24, 1)], &[(1 << 24, 1), (1 << 22, 4)]),
+        false => run.size().pick(&[(1 << 20, 1)], &[(1 << 24, 1)], &[(1 << 24, 1), (1 << 22, 4)]),
     };
     let all = shapes.iter().map(|(count, fills)| count * fills).max().unwrap_or(0);
     records(run, all, 16)?;
@@ -90,7 +90,7 @@ fn shape(run: &mut Run<'_>, warmer: &Warmer, width: Width, count: u32, fills: u3
             // The smaller completions; the counts are not this scenario's.
             counts: false,
             // Bounds the slices in which tasks yield without end, too.
-            turn_budget: Some(run.size().pick(1 << 12, 1 << 14, 1 << 14)),
+            turn_budget: Some(1 << 14),
             ..Default::default()
         };
         let grid = workers.map_or("the default grid".into(), |workers| format!("{workers} workers"));
