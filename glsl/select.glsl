@@ -28,7 +28,10 @@ uint tr_prefix(uint entry, uint position, bool wide, uint most) {
 // one behind another. Uniform control flow.
 uint tr_batches_behind(uint ring, uint position, uint share) {
     uint next[TR_CLAIM_BATCHES]; // loaded together
-    [[unroll]] for (uint i = 1u; i < TR_CLAIM_BATCHES; ++i) next[i] = tr_load(tr_push.rings, tr_entry_word(ring, position + i * tr_most));
+    [[unroll]] for (uint i = 1u; i < TR_CLAIM_BATCHES; ++i) {
+        next[i] = 0u;
+        if (i * tr_most < share) next[i] = tr_load(tr_push.rings, tr_entry_word(ring, position + i * tr_most));
+    }
     [[unroll]] for (uint i = 1u; i < TR_CLAIM_BATCHES; ++i) {
         if (gl_SubgroupInvocationID < tr_most) tr_claimed[i * tr_most + gl_SubgroupInvocationID] = next[i];
     }
@@ -68,6 +71,12 @@ uint tr_critical_shard() {
 // Written between two tr_meets.
 shared uvec3 tr_looks[2u * TASK_PRIORITIES];
 
+// Whether a key is that of a Critical ring.
+bool tr_is_critical(uint key) {
+    uint which = key & 15u;
+    return key != ~0u && (which == TASK_PRIORITY_CRITICAL || which == TASK_PRIORITIES + TASK_PRIORITY_CRITICAL);
+}
+
 // Looks at the rings of the worker's two shards, as many of them side by side as there are lanes: two round trips to memory. Gives the least key. Uniform control flow.
 uint tr_look_round(uint tick) {
     uint rings = tr_home == tr_away ? TASK_PRIORITIES : 2u * TASK_PRIORITIES;
@@ -96,13 +105,16 @@ TrBatch tr_claim() {
     // Loaded behind it: what was pushed before it moved on is seen.
     uint critical = tr_load(tr_push.control, TR_CONTROL_CRITICAL_PUSHED) - tr_load(tr_push.control, TR_CONTROL_CRITICAL_TAKEN);
     bool waits = false;
+    bool sparse = false; // and perhaps in none of the rings that are looked at
     uint best = ~0u;
-    // Rather than something less urgent than a Critical task that is ready somewhere, the worker takes that; and if it is not written yet, it looks again
-    // next turn, a few times.
+    // Rather than something less urgent than a Critical task that is ready somewhere, the worker takes that; and if it is not written yet, it looks again next turn,
+    // a few times. Where there are few of them, what is older than a young one is weighed against theirs.
     for (uint round = 0u; round < 2u; ++round) {
         best = tr_look_round(tick);
-        waits = tr_uniform(critical) != 0u && tr_passes < TR_CLAIM_PASSES;
-        if (!waits || best >> 4u <= TR_AGE_LIMIT) break;
+        uint ready = tr_uniform(critical); // not before: it comes along with the look
+        waits = ready != 0u && tr_passes < TR_CLAIM_PASSES;
+        sparse = waits && ready < tr_launch.shards;
+        if (!waits || tr_is_critical(best) || (best >> 4u <= TR_AGE_LIMIT && (round > 0u || !sparse))) break;
         claim.found = true;
         if (round > 0u) {
             ++tr_passes;
@@ -129,8 +141,10 @@ TrBatch tr_claim() {
     uint count = 0u;
     bool held = false;
     bool won = false;
-    // Who lost to another worker knows where the head is now: to try there costs a fifth of a turn.
-    for (uint attempt = 0u; attempt < TR_CLAIM_ATTEMPTS && !won; ++attempt) {
+    // Who lost to another worker knows where the head is now: to try there costs a fifth of a turn. What lies there is younger, and so may be less urgent than a
+    // Critical task that waits.
+    uint attempts = sparse && claim.priority != TASK_PRIORITY_CRITICAL ? 1u : TR_CLAIM_ATTEMPTS;
+    for (uint attempt = 0u; attempt < attempts && !won; ++attempt) {
         // The written prefix at the head, of one width. A wide task is a batch of its own.
         uint position = head + gl_SubgroupInvocationID;
         entry = tr_load(tr_push.rings, tr_entry_word(ring, position));
@@ -158,8 +172,8 @@ TrBatch tr_claim() {
         won = found == head;
         head = found;
     }
-    // Another worker was faster. If it was for a Critical task, that has been taken: the next turn does not look for one.
-    tr_passes = won || !waits ? 0u : TR_CLAIM_PASSES;
+    // Another worker was faster. If it was for a Critical task, there may be one more; but not everybody goes after each of them again and again.
+    tr_passes = won || !waits ? 0u : tr_passes + TR_CLAIM_PASSES / 2u;
     if (!won) return claim;
     tr_acquire();
     if (claim.wide) tr_converge(); // the other lanes read the task on lane 0's word
