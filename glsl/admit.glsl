@@ -13,7 +13,7 @@ void tr_read_line(uint position, out TaskWorkItem item, inout SlotMeta meta) {
 }
 
 // Takes published lines. If all that is published fits into one batch and can run at once, side by side, and nothing is ready
-// anywhere, then the batch runs without going round the rings: nobody is overtaken by it. If another worker is faster, `news` says what it has left.
+// anywhere, then the batch runs without going round the rings: nobody is overtaken by it. `news` says what is left then, whoever took the rest.
 TrBatch tr_admit(inout TrNews news) {
     uint head = news.admitted;
     TrBatch batch = tr_no_batch(news.tick);
@@ -36,6 +36,7 @@ TrBatch tr_admit(inout TrNews news) {
     bool plain = straight && tr_all_plain(mine, item); // while the swap is on its way
     news.admitted = tr_uniform(found);
     if (news.admitted != head) return batch;
+    news.admitted = head + count;
 
     batch.count = min(count, tr_most);
     batch.loaded = true;
@@ -52,8 +53,9 @@ TrBatch tr_admit(inout TrNews news) {
         tr_quick(batch);
         return batch;
     }
-    bool waits = false; // cannot run in a lane at once
-    if (mine) waits = tr_placement_fault(item) != 0u || item.state == TASK_STATE_PAUSED || tr_op_width(item.op_handle) != TR_WIDTH_LANE;
-    batch.runs = !tr_any(waits);
+    // Some may be to wait for an epoch.
+    bool paused = mine && item.state == TASK_STATE_PAUSED;
+    bool goes_round = mine && (tr_placement_fault(item) != 0u || (!paused && tr_op_width(item.op_handle) != TR_WIDTH_LANE));
+    batch.runs = !tr_any(goes_round) && tr_any(mine && !paused);
     return batch;
 }

@@ -6,17 +6,35 @@
 
 uint tr_held;             // each lane: the slot of the waiter that it keeps, TR_NIL for none
 uint tr_held_timeline;    // each lane; some timeline if it keeps none
-uvec2 tr_held_target;     // each lane
+uvec2 tr_held_target;     // each lane; one that no epoch reaches if it keeps none
 bool tr_holds;            // uniform: whether any lane keeps one
 bool tr_idles;            // uniform: whether nothing is known to be ready but what this worker has in hand, and it stays a while if so
 uint tr_watched;          // how often an epoch had changed when this worker last looked at the epochs of what it keeps
 uint tr_watched_recorded; // likewise, of the epochs that command buffers write
+
+// Keeps nothing in this lane.
+void tr_hold_nothing() {
+    tr_held = TR_NIL;
+    tr_held_target = uvec2(~0u);
+}
 
 // Keeps this lane's paused task, whose words are in its slot. Its epoch was read after `tr_watched`, so what changed since is still to be heard.
 void tr_hold(uint slot, uint timeline, uvec2 target) {
     tr_held = slot;
     tr_held_timeline = timeline;
     tr_held_target = target;
+}
+
+// Of the epoch of this lane's waiter the low half, to be looked at beside the doorbell.
+uint tr_held_epoch() {
+    uint word = tr_held_timeline * 4u;
+    return max(tr_load(tr_push.bell, TR_BELL_WORDS + word), tr_load(tr_push.bell, TR_BELL_CARRIED + word));
+}
+
+// Whether that says that the lane's waiter is due. Any half is of an epoch that there was, so a target below 2^32 has come if a low half is as large, whatever
+// its high half was. It is not the last epoch of a closed timeline, and the timeline was not closed before it came there.
+bool tr_held_is_due(uint low) {
+    return tr_held_target.y == 0u && low >= tr_held_target.x && low != ~0u;
 }
 
 // Hangs up what this worker keeps. Uniform control flow.
@@ -32,7 +50,7 @@ void tr_let_go() {
         tr_count_lists(subgroupBallot(homeless), uvec4(0u));
         tr_put(homeless, tr_held, TASK_PRIORITY_CRITICAL, false);
     }
-    tr_held = TR_NIL;
+    tr_hold_nothing();
     tr_holds = false;
 }
 

@@ -10,6 +10,7 @@ struct TrNews {
     uint admitted; // lines taken
     uint pushed;   // tasks put into rings
     uint tick;     // tasks claimed from them
+    bool due;      // each lane: the epoch of the waiter that it keeps has come
     bool busy;     // a task is on its way: admitted, not ended, and not waiting for an epoch; or waiters are being woken
 };
 
@@ -43,6 +44,7 @@ TrNews tr_listen() {
     uint pauses = tr_load(tr_push.control, TR_CONTROL_PAUSES);
     uint resumes = tr_load(tr_push.control, TR_CONTROL_RESUMES);
     uint lists = tr_load(tr_push.control, TR_CONTROL_LISTS);
+    news.due = tr_holds && tr_held_is_due(tr_held_epoch());
     news.tail = tr_uniform(news.tail);
     news.stop = tr_uniform(news.stop);
     news.signals = tr_uniform(news.signals);
@@ -56,26 +58,34 @@ TrNews tr_listen() {
     return news;
 }
 
-// Looks at the doorbell alone, a little while, or until it has something new. True if that is lines and nothing else.
-bool tr_doze(inout TrNews news) {
+const uint TR_HEARD_NOTHING = 0u;
+const uint TR_HEARD_LINES = 1u; // and nothing else
+const uint TR_HEARD_DUE = 2u;   // a waiter's epoch, before anything else
+const uint TR_HEARD_NEWS = 3u;
+
+// Looks at the doorbell alone, a little while, or until it has something new; at the epochs of waiters that this worker keeps, too. Gives what that is.
+uint tr_doze(inout TrNews news) {
+    news.due = false;
     for (uint look = 0u; look < TR_DOZE_LOOKS; ++look) {
         uint tail = tr_load(tr_push.bell, TR_BELL_TAIL);
         uint stop = tr_load(tr_push.bell, TR_BELL_STOP);
         uint signals = tr_load(tr_push.bell, TR_BELL_SIGNALS);
         uint recorded = tr_load(tr_push.bell, TR_BELL_RECORDED);
-        uint cancels = tr_load(tr_push.bell, TR_BELL_CANCELS);
-        uint turn = tr_load_turn();
+        if (tr_holds) {
+            news.due = tr_held_is_due(tr_held_epoch());
+            if (tr_any(news.due)) return TR_HEARD_DUE;
+        }
         if (!tr_any(tail != news.tail || stop != news.stop || signals != news.signals || recorded != news.recorded)) continue;
         tr_cancelling = tr_load(tr_push.bell, TR_BELL_CANCELLING);
         tr_open_tenants = tr_load(tr_push.bell, TR_BELL_OPEN_TENANTS);
         news.tail = tr_uniform(tail);
-        if (!tr_any(stop != news.stop || signals != news.signals || recorded != news.recorded)) return true;
+        if (!tr_any(stop != news.stop || signals != news.signals || recorded != news.recorded)) return TR_HEARD_LINES;
         news.stop = tr_uniform(stop);
         news.signals = tr_uniform(signals);
         news.recorded = tr_uniform(recorded);
-        news.cancels = tr_uniform(cancels);
-        news.turn = turn;
-        return false;
+        news.cancels = tr_look(tr_push.bell, TR_BELL_CANCELS);
+        news.turn = tr_load_turn();
+        return TR_HEARD_NEWS;
     }
-    return false;
+    return TR_HEARD_NOTHING;
 }

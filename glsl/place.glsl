@@ -36,16 +36,22 @@ void tr_quick(inout TrBatch batch) {
     batch.ran = true;
     bool ended = true;
     if (mine) {
-        // What a recovery must know: without a record this turn was cut. With one, nobody asks the slot, which is not written again.
         batch.item.state = TASK_STATE_RUNNING;
-        tr_push.slots.slot[batch.slot] = batch.item;
-        tr_push.metas.meta[batch.slot] = batch.meta; // after its task, as in tr_dispose
+        // What a recovery must know of a line: without a record its turn was cut. With one, nobody asks the slot, which is not written again. A waiter's slot says that
+        // it waits, until its turn shows that it is not over: nothing can be cut before.
+        if (batch.lined) {
+            tr_push.slots.slot[batch.slot] = batch.item;
+            tr_push.metas.meta[batch.slot] = batch.meta; // after its task, as in tr_dispose
+        }
         Turn turn = tr_run_quick(batch.item);
         ended = turn.action == TASK_TURN_COMPLETE && tr_fault == 0u;
         if (ended) batch.item.state = TASK_STATE_DONE;
         else batch.item = tr_after_turn(batch.item, turn, tr_fault);
     }
-    if (tr_any(!ended)) return;
+    if (tr_any(!ended)) {
+        if (mine && !batch.lined) tr_push.slots.slot[batch.slot].state = TASK_STATE_RUNNING;
+        return;
+    }
     tr_end(mine, batch.slot, batch.meta.ticket, batch.item);
     batch.count = 0u;
 }
@@ -96,6 +102,7 @@ bool tr_dispose(bool mine, uint slot, SlotMeta meta, TaskWorkItem item, uint tar
     if (tr_any(stays || paused)) {
         tr_count(TR_CONTROL_PAUSES, subgroupBallot(paused && target_from != TR_TARGET_KEPT && !undecided));
         tr_count(TR_CONTROL_RESUMES, subgroupBallot(paused && item.state != TASK_STATE_PAUSED));
+        tr_idles = tr_idles && !tr_any(queues);
         position = tr_reserve_entries(queues, item.priority);
         tick = tr_tick(); // behind it: whoever looks at a later tick knows of a Critical task
     }

@@ -107,7 +107,7 @@ bool tr_work(TrBatch batch) {
                 tr_finish(mine, slot, meta.ticket, item);
                 return true;
             }
-            if (batch.lined) target_from = TR_TARGET_OPEN;
+            if (batch.lined && runs) target_from = TR_TARGET_OPEN;
         } else if (mine && batch.lined) {
             uint fault = tr_placement_fault(item);
             if (fault != 0u) item = tr_faulted(item, fault);
@@ -150,7 +150,7 @@ void main() {
     tr_heard = tr_look(tr_push.bell, TR_BELL_SIGNALS) - 1u; // every slice looks at every timeline
     tr_heard_recorded = tr_look(tr_push.bell, TR_BELL_RECORDED) - 1u;
     tr_heard_cancels = tr_look(tr_push.control, TR_CONTROL_CANCELS);
-    tr_held = TR_NIL;
+    tr_hold_nothing();
     tr_held_timeline = 0u;
     tr_holds = false;
     tr_watched = tr_heard;
@@ -180,32 +180,35 @@ void main() {
             tr_quick_batches = now - worked <= TR_CLAIM_QUICK * batches && tr_launch.timed != 0u && tr_launch.workers > tr_launch.shards;
         }
         batches = 0u;
-        bool rung = false; // for lines, and nothing else
-        if (dozes) rung = tr_doze(news);
-        else news = tr_listen();
-        if (!rung) reason = tr_called_off(news, turn, now, began); // else the turn before was not, and the next one looks
-        bool leaves = reason != TR_EXIT_NONE;
-        if (!leaves && turn % TR_LOOK_TURNS == TR_LOOK_TURNS - 1u) {
-            tr_heard = news.signals - 1u;
-            tr_watched = tr_heard;
-        }
         tr_cuts = tr_launch.cut_turn != 0u && turn + 1u >= tr_launch.cut_turn;
+        bool held = tr_holds;
         bool found = false;
         bool ran = false;
         bool late = false;
-        // Until something runs: waiters that it keeps, other waiters, lines, rings. If that was nothing for long enough, it leaves.
-        for (uint source = leaves ? 4u : rung ? 2u : 0u; source < 5u && !ran && !late; ++source) {
+        uint heard = TR_HEARD_NEWS;
+        if (dozes) heard = tr_doze(news);
+        else news = tr_listen();
+        bool rung = heard == TR_HEARD_LINES;
+        // If it is in a hurry, a turn before was not called off, and one of the next will be.
+        if (!rung && heard != TR_HEARD_DUE) reason = tr_called_off(news, turn, now, began);
+        bool leaves = reason != TR_EXIT_NONE;
+        bool naps_on = heard == TR_HEARD_NOTHING && tr_holds;
+        // Until something runs: waiters that it keeps, those that are due first; other waiters, lines, rings. If that was nothing for long enough, it leaves.
+        for (uint source = leaves ? 5u : rung ? 3u : naps_on ? 6u : 0u; source < 6u && !ran && !late; ++source) {
             TrBatch batch = tr_no_batch(news.tick);
-            if (source < 2u) {
-                bool watched = source == 0u;
+            if (source == 0u) {
+                if (!tr_any(news.due)) continue;
+                batch = tr_run_due(news);
+            } else if (source < 3u) {
+                bool watched = source == 1u;
                 bool woke = watched ? tr_hears(news.signals, news.recorded) : tr_wake(news);
                 if (!woke) continue;
                 batch = tr_woken(news, watched);
-            } else if (source == 2u) {
+            } else if (source == 3u) {
                 batch = tr_admit(news);
                 // A few lines, and another worker has them: nothing else has come.
-                late = rung && batch.count == 0u && int(news.tail - news.admitted) <= 0;
-            } else if (source == 3u) {
+                late = rung && !batch.lined && int(news.tail - news.admitted) <= 0;
+            } else if (source == 4u) {
                 // Slices begin with another one each, since some have fewer turns than there are shards.
                 tr_away = (tr_home + tr_launch.slice + turn) & (tr_launch.shards - 1u);
                 batch = tr_claim();
@@ -215,23 +218,31 @@ void main() {
             found = found || (batch.found && !late);
             ran = batch.runs;
             if (tr_holds && (batch.count > 0u || leaves)) tr_let_go();
-            uint ready = news.pushed - news.tick + (news.tail - news.admitted);
-            tr_idles = tr_launch.linger > 0u && ready <= batch.claimed + (batch.lined ? batch.count : 0u);
+            uint ready = news.pushed - news.tick + (news.tail - news.admitted) + batch.lines;
+            tr_idles = tr_launch.linger > 0u && ready <= batch.claimed;
             if (batch.count > 0u) worked = tr_now(turn);
             for (uint done = 0u; batch.count > 0u && reason == TR_EXIT_NONE; ++batches) {
                 if (!tr_work(batch)) reason = TR_EXIT_CUT;
                 tr_next_claimed(batch, ++done);
             }
+            // All that there was it keeps.
+            ran = ran || (tr_holds && !held && tr_idles);
         }
         if (leaves && !tr_loops_turn()) reason = TR_EXIT_CUT;
         if (leaves && reason == TR_EXIT_NONE) reason = TR_EXIT_IDLE;
         if (reason != TR_EXIT_NONE) break;
         turns += found ? 1u : 0u;
         if (found || late || news.busy) busy = now;
+        if (turn % TR_LOOK_TURNS == TR_LOOK_TURNS - 1u) {
+            tr_heard = news.signals - 1u;
+            tr_watched = tr_heard;
+        }
         // Once the rings were looked at with nothing on its way, only the host can bring something, and the doorbell tells. Who came too late for it goes on
         // dozing, so that it hears the next lines soon, but looks at the rings now and then.
-        naps = late ? naps + 1u : 0u;
-        dozes = !found && !news.busy && (!dozes || (late && naps < TR_DOZE_NAPS));
+        if (tr_holds && !held) naps = 0u;
+        bool quiet = tr_holds ? tr_idles : !found && !news.busy;
+        dozes = quiet && (!dozes || ((late || tr_holds) && naps < TR_DOZE_NAPS));
+        naps = dozes ? naps + 1u : 0u;
     }
     tr_leave(reason, turns, tr_since(tr_now(turn), began));
 }

@@ -99,6 +99,37 @@ bool tr_take_cancels(uint cancels) {
     return tr_uniform(won);
 }
 
+// Runs the waiters that this worker keeps and that are due, if they are plain and nothing else is to be done. If they are not, tr_woken is to look at them.
+TrBatch tr_run_due(TrNews news) {
+    TrBatch batch = tr_no_batch(news.tick);
+    // Pairs with the host's store fence before the words of an epoch, and with the barrier before a fill of them.
+    tr_acquire();
+    tr_cancelling = tr_load(tr_push.bell, TR_BELL_CANCELLING);
+    tr_open_tenants = tr_load(tr_push.bell, TR_BELL_OPEN_TENANTS);
+    batch.mine = news.due;
+    batch.slot = tr_held;
+    if (batch.mine) {
+        batch.meta = SlotMeta(tr_push.metas.meta[tr_held].ticket, news.tick, TR_NIL, 0u);
+        batch.item = tr_resumed(tr_push.slots.slot[tr_held]);
+    }
+    uvec4 mask = subgroupBallot(batch.mine);
+    batch.count = subgroupBallotBitCount(mask);
+    bool idle = news.pushed == news.tick && news.tail == news.admitted; // else others would wait for as long as signals come
+    if (!tr_all_plain(batch.mine, batch.item) || !idle || batch.count > tr_most) {
+        tr_watched = news.signals - 1u;
+        return tr_no_batch(news.tick);
+    }
+    bool mine = batch.mine;
+    batch.found = true;
+    batch.loaded = true;
+    batch.runs = true;
+    tr_quick(batch);
+    tr_count(TR_CONTROL_RESUMES, mask);
+    if (mine) tr_hold_nothing();
+    tr_holds = tr_any(tr_held != TR_NIL);
+    return batch;
+}
+
 // What was taken, as a batch, if it is not more than a list for each lane; of the waiters that this worker keeps (`watched`) those that need wait no longer. If
 // nothing else is to be done anywhere, and all of it is due and may run side by side, then it runs at once: nobody is overtaken, and a way through the
 // rings is saved.
@@ -133,7 +164,7 @@ TrBatch tr_woken(TrNews news, bool watched) {
     }
     uvec4 mask = subgroupBallot(mine);
     if (watched) {
-        if (mine) tr_held = TR_NIL;
+        if (mine) tr_hold_nothing();
         tr_holds = tr_any(tr_held != TR_NIL);
         batch.found = mask != uvec4(0u);
         if (!batch.found) return batch;

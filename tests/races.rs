@@ -3,7 +3,7 @@
 //! consistent. So each model also runs with one thing wrong, and must find it; where weak memory alone brings it out, the same wrong model passes
 //! under plain interleavings, which is checked as well.
 //!
-//! *A pause that races with a signal*: `tr_dispose`, `tr_hears`, `tr_watch`, `tr_let_go`, `tr_park`, `tr_hang`, `tr_set_dirty`, `tr_take_dirty`, `tr_epoch`, `tr_behind`, `tr_empty` and
+//! *A pause that races with a signal*: `tr_dispose`, `tr_run_due`, `tr_hears`, `tr_watch`, `tr_let_go`, `tr_park`, `tr_hang`, `tr_set_dirty`, `tr_take_dirty`, `tr_epoch`, `tr_behind`, `tr_empty` and
 //! `tr_wake` (glsl/) against `write_epoch` and `Tables::flush` (src/runtime/tables.rs). *A submission that races with a slice's end*:
 //! `tr_listen`, `tr_admit` and `tr_leave` against `Mailbox::publish`, `State::harvest`, `Driver::step`, `Inner::step` and the keeper.
 //!
@@ -63,6 +63,7 @@ enum Wrong {
     CheckIgnored,
     LoserHears,
     WatchWithoutAcquire,
+    DueWithoutAcquire,
     // A submission and a slice's end.
     TailUnfenced,
     AdmitWithoutAcquire,

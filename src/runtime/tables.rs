@@ -194,13 +194,18 @@ impl Tables {
         mailbox.ring(memory, abi::TR_BELL_OPEN_TENANTS, open as u32)?;
         // A task that is published after this names a timeline or a buffer that the kernel knows: the fence before the tail orders them.
         self.timelines.ring_count(memory, mailbox)?;
-        self.timelines.write(memory)?;
-        self.cancels.write(memory)?;
-        // Pairs with the tr_acquire after the kernel saw the number of cancels or of signals.
-        store_fence();
+        if !self.cancels.are_written() {
+            self.cancels.write(memory)?;
+            // Pairs with the tr_acquire after the kernel saw the number of cancels.
+            store_fence();
+        }
         for (word, value) in self.cancels.words() {
             mailbox.ring(memory, word, value)?;
         }
+        // Behind all that: whoever sees an epoch sees which tasks were cancelled before it was signalled, and which tenants turned off (`tr_run_due`).
+        self.timelines.write(memory)?;
+        // Pairs with the tr_acquire after the kernel saw the number of signals.
+        store_fence();
         let signals = self.timelines.signals();
         if std::mem::replace(&mut self.rung, signals) != signals && self.missed > 0 {
             self.missed -= 1;

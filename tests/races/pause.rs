@@ -113,6 +113,7 @@ fn a_waiter_that_its_worker_kept_is_not_left_behind_when_it_lets_go() {
     holds(kept_for_a_turn, PREEMPTIONS);
     is_found(DirtyIsNotSet, Memory::Interleaved, kept_for_a_turn, PREEMPTIONS, LEFT_BEHIND);
     only_weak_memory_shows(WatchWithoutAcquire, kept_for_a_turn, PREEMPTIONS, RACE);
+    only_weak_memory_shows(DueWithoutAcquire, kept_for_a_turn, PREEMPTIONS, RACE);
 }
 
 #[test]

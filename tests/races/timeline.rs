@@ -136,19 +136,28 @@ impl Timeline {
         self.place(rest, None);
     }
 
-    /// `tr_hold`, `tr_watch` as often as this, and `tr_let_go`. The task reads the words that were written before the signal.
+    /// `tr_hold`, `tr_run_due` or `tr_watch` as often as this, and `tr_let_go`. The task reads the words that were written before the signal.
     pub(super) fn keep(&self, slot: u32, looks: u32, words: &UnsafeCell<()>) {
+        let runs = || {
+            let resumed = &self.slot(slot).resumed;
+            resumed.set(resumed.get() + 1);
+            words.with(|_| ());
+        };
+        let has_come = || u64::from(self.epoch[1].load()) >= self.target;
         let mut watched = 0;
         for _ in 0..looks {
             let signals = self.signals.load();
+            if has_come() {
+                // Pairs with the release before the epoch, in `signal`.
+                self.setting.fence_unless(DueWithoutAcquire, Acquire);
+                return runs();
+            }
             if signals != watched {
                 watched = signals;
                 // Pairs with the release before the number, in `signal`.
                 self.setting.fence_unless(WatchWithoutAcquire, Acquire);
-                if u64::from(self.epoch[1].load()) >= self.target {
-                    let resumed = &self.slot(slot).resumed;
-                    resumed.set(resumed.get() + 1);
-                    return words.with(|_| ());
+                if has_come() {
+                    return runs();
                 }
             }
         }

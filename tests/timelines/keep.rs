@@ -69,3 +69,40 @@ fn a_waiter_that_nobody_hung_up_outlives_its_slice() {
         bench.counted(0, epoch);
     }
 }
+
+#[test]
+fn tasks_run_at_once_though_a_waiter_comes_with_them_and_it_runs_at_its_epoch() {
+    let bench = bench(small());
+    for epoch in 1..=200u32 {
+        let counts = |n: u32| Task::new(COUNT).output(bench.output).param(n).id(n).item();
+        // On an idle device, in either order, in one batch of lines or in two.
+        let waiter = bench.waiter(0, TimelineId::DEFAULT, epoch);
+        match epoch % 3 {
+            0 => drop(bench.submit(&[waiter, counts(1)])),
+            1 => drop(bench.submit(&[counts(1), waiter])),
+            _ => [waiter, counts(1)].iter().for_each(|task| drop(bench.submit(&[*task]))),
+        }
+        bench.counted(1, epoch);
+        assert_eq!(word(&bench.counts, 0), epoch - 1, "it does not wait");
+        bench.runtime.signal(0, epoch.into()).unwrap();
+        bench.counted(0, epoch);
+    }
+    assert!(bench.ends(400).iter().all(|end| end.outcome == Outcome::Done));
+}
+
+#[test]
+fn who_was_cancelled_before_the_signal_does_not_run_though_its_worker_sees_the_epoch() {
+    let bench = bench(small());
+    for epoch in 1..=200u32 {
+        let ids =
+            bench.submit(&[bench.waiter(0, TimelineId::DEFAULT, epoch), bench.waiter(1, TimelineId::DEFAULT, epoch)]);
+        bench.runtime.submit(Task::new(COUNT).output(bench.output).param(2)).unwrap().wait(LONG).unwrap(); // for them to be kept
+        bench.runtime.cancel([ids[0]]).unwrap();
+        bench.runtime.signal(0, epoch.into()).unwrap();
+        for end in bench.ends(2) {
+            let outcome = if end.task_id == 0 { Outcome::Faulted(TASK_FAULT_CANCELLED) } else { Outcome::Done };
+            assert_eq!(end.outcome, outcome, "epoch {epoch}");
+        }
+        assert_eq!((word(&bench.counts, 0), word(&bench.counts, 1)), (0, epoch));
+    }
+}
