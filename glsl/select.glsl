@@ -105,7 +105,7 @@ TrBatch tr_claim() {
     // Loaded behind it: what was pushed before it moved on is seen.
     uint critical = tr_load(tr_push.control, TR_CONTROL_CRITICAL_PUSHED) - tr_load(tr_push.control, TR_CONTROL_CRITICAL_TAKEN);
     bool waits = false;
-    bool sparse = false; // and perhaps in none of the rings that are looked at
+    bool sparse = false; // and perhaps in none of these rings, which have nothing so old that no Critical task has waited for as long
     uint best = ~0u;
     // Rather than something less urgent than a Critical task that is ready somewhere, the worker takes that; and if it is not written yet, it looks again next turn,
     // a few times. Where there are few of them, what is older than a young one is weighed against theirs.
@@ -113,7 +113,7 @@ TrBatch tr_claim() {
         best = tr_look_round(tick);
         uint ready = tr_uniform(critical); // not before: it comes along with the look
         waits = ready != 0u && tr_passes < TR_CLAIM_PASSES;
-        sparse = waits && ready < tr_launch.shards;
+        sparse = waits && ready < tr_launch.shards && (best >> 4u) + (TASK_PRIORITIES - 1u) * tr_launch.aging_ticks > TR_AGE_LIMIT;
         if (!waits || tr_is_critical(best) || (best >> 4u <= TR_AGE_LIMIT && (round > 0u || !sparse))) break;
         claim.found = true;
         if (round > 0u) {

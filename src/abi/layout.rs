@@ -147,11 +147,11 @@ shared_consts! {
     pub TR_PARK_ATTEMPTS = 32;
 
     /// Attempts to take a batch from a ring whose head other workers move, before the worker looks round anew.
-    pub TR_CLAIM_ATTEMPTS = 4;
+    pub TR_CLAIM_ATTEMPTS = 8;
     /// Turns in a row in which a worker passes by other tasks because a Critical one is about to come into sight.
     pub TR_CLAIM_PASSES = 16;
     /// The most batches that a worker claims at once.
-    pub TR_CLAIM_BATCHES = 16;
+    pub TR_CLAIM_BATCHES = 8;
     /// How long a batch may have taken for the next ones to be claimed like that, in units of `SliceLaunch::timed`: 16 µs.
     pub TR_CLAIM_QUICK = 64;
 
