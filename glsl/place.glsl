@@ -49,7 +49,11 @@ void tr_quick(inout TrBatch batch) {
         else batch.item = tr_after_turn(batch.item, turn, tr_fault);
     }
     if (tr_any(!ended)) {
-        if (mine && !batch.lined) tr_push.slots.slot[batch.slot].state = TASK_STATE_RUNNING;
+        if (mine && !batch.lined) {
+            TaskWorkItem began = tr_resumed(tr_push.slots.slot[batch.slot]);
+            began.state = TASK_STATE_RUNNING;
+            tr_push.slots.slot[batch.slot] = began;
+        }
         return;
     }
     tr_end(mine, batch.slot, batch.meta.ticket, batch.item);
