@@ -53,9 +53,10 @@ TrBatch tr_admit(inout TrNews news) {
         tr_quick(batch);
         return batch;
     }
-    // Some may be to wait for an epoch.
+    // Some may be to wait for an epoch. They are placed when the others have taken their turn, so these have to be quick.
     bool paused = mine && item.state == TASK_STATE_PAUSED;
-    bool goes_round = mine && (tr_placement_fault(item) != 0u || (!paused && tr_op_width(item.op_handle) != TR_WIDTH_LANE));
+    bool slow = tr_any(paused) && !tr_is_quick(item.op_handle);
+    bool goes_round = mine && (tr_placement_fault(item) != 0u || (!paused && (slow || tr_op_width(item.op_handle) != TR_WIDTH_LANE)));
     batch.runs = !tr_any(goes_round) && tr_any(mine && !paused);
     return batch;
 }

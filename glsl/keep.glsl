@@ -1,28 +1,29 @@
 // Waiters that a worker keeps.
 //
 // Most waiters hang in the wheel. One that begins to wait while nothing else is to be done hangs nowhere: its worker keeps it, a waiter for each lane, and
-// looks at its epoch itself when there is news. That saves the way through lock, bits and list, which is most of a resumption. Nobody else knows of it,
+// looks at its epoch itself, beside the doorbell. That saves the way through lock, bits and list, which is most of a resumption. Nobody else knows of it,
 // so before the worker runs anything but a quick batch, or leaves, it lets go of it: hangs it up as ever.
 
 uint tr_held;             // each lane: the slot of the waiter that it keeps, TR_NIL for none
 uint tr_held_timeline;    // each lane; some timeline if it keeps none
-uvec2 tr_held_target;     // each lane; one that no epoch reaches if it keeps none
+uvec2 tr_held_target;     // each lane
+uint tr_held_due;         // each lane: the target, if it is below 2^32 and the task may be plain then; else ~0
 bool tr_holds;            // uniform: whether any lane keeps one
-bool tr_idles;            // uniform: whether nothing is known to be ready but what this worker has in hand, and it stays a while if so
 uint tr_watched;          // how often an epoch had changed when this worker last looked at the epochs of what it keeps
 uint tr_watched_recorded; // likewise, of the epochs that command buffers write
 
 // Keeps nothing in this lane.
 void tr_hold_nothing() {
     tr_held = TR_NIL;
-    tr_held_target = uvec2(~0u);
+    tr_held_due = ~0u;
 }
 
 // Keeps this lane's paused task, whose words are in its slot. Its epoch was read after `tr_watched`, so what changed since is still to be heard.
-void tr_hold(uint slot, uint timeline, uvec2 target) {
+void tr_hold(uint slot, uint timeline, uvec2 target, bool quick) {
     tr_held = slot;
     tr_held_timeline = timeline;
     tr_held_target = target;
+    tr_held_due = quick && target.y == 0u ? target.x : ~0u;
 }
 
 // Of the epoch of this lane's waiter the low half, to be looked at beside the doorbell.
@@ -32,9 +33,9 @@ uint tr_held_epoch() {
 }
 
 // Whether that says that the lane's waiter is due. Any half is of an epoch that there was, so a target below 2^32 has come if a low half is as large, whatever
-// its high half was. It is not the last epoch of a closed timeline, and the timeline was not closed before it came there.
+// its high half was. It is not the last epoch of a closed timeline, and before it came there, the host had not closed the timeline.
 bool tr_held_is_due(uint low) {
-    return tr_held_target.y == 0u && low >= tr_held_target.x && low != ~0u;
+    return low >= tr_held_due && low != ~0u;
 }
 
 // Hangs up what this worker keeps. Uniform control flow.
@@ -57,7 +58,7 @@ void tr_let_go() {
 // Whether there is news for the waiters that this worker keeps. Uniform control flow.
 bool tr_hears(uint signals, uint recorded) {
     if (!tr_holds || (signals == tr_watched && recorded == tr_watched_recorded)) return false;
-    tr_acquire(); // pairs as in tr_wake
+    tr_catch_up(); // pairs as in tr_wake
     return true;
 }
 

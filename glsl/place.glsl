@@ -37,25 +37,20 @@ void tr_quick(inout TrBatch batch) {
     bool ended = true;
     if (mine) {
         batch.item.state = TASK_STATE_RUNNING;
-        // What a recovery must know of a line: without a record its turn was cut. With one, nobody asks the slot, which is not written again. A waiter's slot says that
-        // it waits, until its turn shows that it is not over: nothing can be cut before.
+        // What a recovery must know: without a record this turn was cut. With one, nobody asks the slot, which is not written again. That of a waiter has the rest.
         if (batch.lined) {
             tr_push.slots.slot[batch.slot] = batch.item;
             tr_push.metas.meta[batch.slot] = batch.meta; // after its task, as in tr_dispose
+        } else {
+            tr_push.slots.slot[batch.slot].flags = batch.item.flags;
+            tr_push.slots.slot[batch.slot].state = batch.item.state;
         }
         Turn turn = tr_run_quick(batch.item);
         ended = turn.action == TASK_TURN_COMPLETE && tr_fault == 0u;
         if (ended) batch.item.state = TASK_STATE_DONE;
         else batch.item = tr_after_turn(batch.item, turn, tr_fault);
     }
-    if (tr_any(!ended)) {
-        if (mine && !batch.lined) {
-            TaskWorkItem began = tr_resumed(tr_push.slots.slot[batch.slot]);
-            began.state = TASK_STATE_RUNNING;
-            tr_push.slots.slot[batch.slot] = began;
-        }
-        return;
-    }
+    if (tr_any(!ended)) return;
     tr_end(mine, batch.slot, batch.meta.ticket, batch.item);
     batch.count = 0u;
 }
@@ -106,7 +101,6 @@ bool tr_dispose(bool mine, uint slot, SlotMeta meta, TaskWorkItem item, uint tar
     if (tr_any(stays || paused)) {
         tr_count(TR_CONTROL_PAUSES, subgroupBallot(paused && target_from != TR_TARGET_KEPT && !undecided));
         tr_count(TR_CONTROL_RESUMES, subgroupBallot(paused && item.state != TASK_STATE_PAUSED));
-        tr_idles = tr_idles && !tr_any(queues);
         position = tr_reserve_entries(queues, item.priority);
         tick = tr_tick(); // behind it: whoever looks at a later tick knows of a Critical task
     }
@@ -127,7 +121,7 @@ bool tr_dispose(bool mine, uint slot, SlotMeta meta, TaskWorkItem item, uint tar
 
     if (!tr_any(parks || undecided)) return false;
     bool holds = parks && tr_idles && tr_held == TR_NIL && target_from != TR_TARGET_KEPT && !wide;
-    if (holds) tr_hold(slot, timeline, target);
+    if (holds) tr_hold(slot, timeline, target, tr_is_quick(item.op_handle));
     tr_holds = tr_any(tr_held != TR_NIL);
     bool homeless = undecided;
     if (parks && !holds) homeless = !tr_park(slot, meta.ticket, item, target, rest);

@@ -7,6 +7,8 @@
 uint tr_home; // this worker's shard
 uint tr_away; // the other shard of this turn; the home if there is only one
 
+bool tr_idles; // uniform: whether nothing is known to be ready but what this worker has in hand, and it stays a while if so
+
 uint tr_ring(uint shard, uint priority) {
     return shard * TASK_PRIORITIES + priority;
 }
@@ -37,6 +39,7 @@ uint tr_tick() {
 // Reserves positions in the home shard for the lanes that push; the entries are written by tr_enqueue after tr_release. Uniform control flow.
 uint tr_reserve_entries(bool pushes, uint priority) {
     uint position = 0u;
+    tr_idles = tr_idles && !tr_any(pushes);
     tr_count(TR_CONTROL_PUSHED, subgroupBallot(pushes));
     for (uint p = 0u; p < TASK_PRIORITIES; ++p) {
         uvec4 mask = subgroupBallot(pushes && priority == p);

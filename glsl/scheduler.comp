@@ -165,6 +165,7 @@ void main() {
     uint busy = lingered ? now - 1u - tr_launch.linger : now - 1u;
     TrNews news;
     bool dozes = false;
+    bool late = false; // for a few lines, which another worker had
     uint turn = 0u;
     uint batches = 0u; // run in the turn before
     uint worked = now; // when it began with them
@@ -181,10 +182,13 @@ void main() {
         }
         batches = 0u;
         tr_cuts = tr_launch.cut_turn != 0u && turn + 1u >= tr_launch.cut_turn;
+        bool looks_anew = turn % TR_LOOK_TURNS == TR_LOOK_TURNS - 1u;
         bool held = tr_holds;
+        bool was_late = late;
+        late = false;
         bool found = false;
         bool ran = false;
-        bool late = false;
+        bool claims = false;
         uint heard = TR_HEARD_NEWS;
         if (dozes) heard = tr_doze(news);
         else news = tr_listen();
@@ -192,7 +196,11 @@ void main() {
         // If it is in a hurry, a turn before was not called off, and one of the next will be.
         if (!rung && heard != TR_HEARD_DUE) reason = tr_called_off(news, turn, now, began);
         bool leaves = reason != TR_EXIT_NONE;
-        bool naps_on = heard == TR_HEARD_NOTHING && tr_holds;
+        if (looks_anew && !leaves) {
+            tr_heard = news.signals - 1u;
+            tr_watched = tr_heard;
+        }
+        bool naps_on = heard == TR_HEARD_NOTHING && tr_holds && !was_late && !looks_anew;
         // Until something runs: waiters that it keeps, those that are due first; other waiters, lines, rings. If that was nothing for long enough, it leaves.
         for (uint source = leaves ? 5u : rung ? 3u : naps_on ? 6u : 0u; source < 6u && !ran && !late; ++source) {
             TrBatch batch = tr_no_batch(news.tick);
@@ -212,6 +220,7 @@ void main() {
                 // Slices begin with another one each, since some have fewer turns than there are shards.
                 tr_away = (tr_home + tr_launch.slice + turn) & (tr_launch.shards - 1u);
                 batch = tr_claim();
+                claims = batch.claimed > 0u;
             } else if (!found && !news.busy && tr_is_over(now, busy, tr_launch.linger)) {
                 leaves = true;
             }
@@ -219,7 +228,7 @@ void main() {
             ran = batch.runs;
             if (tr_holds && (batch.count > 0u || leaves)) tr_let_go();
             uint ready = news.pushed - news.tick + (news.tail - news.admitted) + batch.lines;
-            tr_idles = tr_launch.linger > 0u && ready <= batch.claimed;
+            tr_idles = tr_launch.linger > 0u && ready <= batch.claimed && batch.claimed <= batch.count;
             if (batch.count > 0u) worked = tr_now(turn);
             for (uint done = 0u; batch.count > 0u && reason == TR_EXIT_NONE; ++batches) {
                 if (!tr_work(batch)) reason = TR_EXIT_CUT;
@@ -233,14 +242,12 @@ void main() {
         if (reason != TR_EXIT_NONE) break;
         turns += found ? 1u : 0u;
         if (found || late || news.busy) busy = now;
-        if (turn % TR_LOOK_TURNS == TR_LOOK_TURNS - 1u) {
-            tr_heard = news.signals - 1u;
-            tr_watched = tr_heard;
-        }
         // Once the rings were looked at with nothing on its way, only the host can bring something, and the doorbell tells. Who came too late for it goes on
         // dozing, so that it hears the next lines soon, but looks at the rings now and then.
         if (tr_holds && !held) naps = 0u;
-        bool quiet = tr_holds ? tr_idles : !found && !news.busy;
+        // It has seen all timelines that there was news of, and the rings are as it knows.
+        bool knows = tr_idles && !claims && news.signals == tr_heard && news.recorded == tr_heard_recorded;
+        bool quiet = tr_holds ? knows : !found && !news.busy;
         dozes = quiet && (!dozes || ((late || tr_holds) && naps < TR_DOZE_NAPS));
         naps = dozes ? naps + 1u : 0u;
     }

@@ -71,12 +71,6 @@ uint tr_critical_shard() {
 // Written between two tr_meets.
 shared uvec3 tr_looks[2u * TASK_PRIORITIES];
 
-// Whether a key is that of a Critical ring.
-bool tr_is_critical(uint key) {
-    uint which = key & 15u;
-    return key != ~0u && (which == TASK_PRIORITY_CRITICAL || which == TASK_PRIORITIES + TASK_PRIORITY_CRITICAL);
-}
-
 // Looks at the rings of the worker's two shards, as many of them side by side as there are lanes: two round trips to memory. Gives the least key. Uniform control flow.
 uint tr_look_round(uint tick) {
     uint rings = tr_home == tr_away ? TASK_PRIORITIES : 2u * TASK_PRIORITIES;
@@ -97,6 +91,12 @@ uint tr_look_round(uint tick) {
     return best;
 }
 
+// Whether the last look has seen a Critical task.
+bool tr_has_seen_critical() {
+    if (tr_looks[TASK_PRIORITY_CRITICAL].x != ~0u) return true;
+    return tr_home != tr_away && tr_looks[TASK_PRIORITIES + TASK_PRIORITY_CRITICAL].x != ~0u;
+}
+
 // Attempts to take a batch from the most urgent ring of two shards, or several where there are more than enough. Uniform control flow.
 TrBatch tr_claim() {
     TrBatch claim = tr_no_batch(0u);
@@ -114,7 +114,7 @@ TrBatch tr_claim() {
         uint ready = tr_uniform(critical); // not before: it comes along with the look
         waits = ready != 0u && tr_passes < TR_CLAIM_PASSES;
         sparse = waits && ready < tr_launch.shards && (best >> 4u) + (TASK_PRIORITIES - 1u) * tr_launch.aging_ticks > TR_AGE_LIMIT;
-        if (!waits || tr_is_critical(best) || (best >> 4u <= TR_AGE_LIMIT && (round > 0u || !sparse))) break;
+        if (!waits || tr_has_seen_critical() || (best >> 4u <= TR_AGE_LIMIT && !sparse)) break;
         claim.found = true;
         if (round > 0u) {
             ++tr_passes;

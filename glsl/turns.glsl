@@ -40,6 +40,13 @@ uint tr_cancelling; // whether any task is cancelled, as this turn began
 
 uint tr_open_tenants; // those below are all on, as this turn began: nobody has to wait for their words
 
+// Acquires what was published with a word that was loaded before, and with it both of these.
+void tr_catch_up() {
+    tr_acquire();
+    tr_cancelling = tr_load(tr_push.bell, TR_BELL_CANCELLING);
+    tr_open_tenants = tr_load(tr_push.bell, TR_BELL_OPEN_TENANTS);
+}
+
 // Begins a task's turn: whose accesses they are, and none of them did anything wrong yet.
 void tr_begin(TaskWorkItem item) {
     tr_tenant = item.tenant_id;

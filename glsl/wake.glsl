@@ -103,9 +103,7 @@ bool tr_take_cancels(uint cancels) {
 TrBatch tr_run_due(TrNews news) {
     TrBatch batch = tr_no_batch(news.tick);
     // Pairs with the host's store fence before the words of an epoch, and with the barrier before a fill of them.
-    tr_acquire();
-    tr_cancelling = tr_load(tr_push.bell, TR_BELL_CANCELLING);
-    tr_open_tenants = tr_load(tr_push.bell, TR_BELL_OPEN_TENANTS);
+    tr_catch_up();
     batch.mine = news.due;
     batch.slot = tr_held;
     if (batch.mine) {
@@ -182,7 +180,6 @@ TrBatch tr_woken(TrNews news, bool watched) {
         tr_count(TR_CONTROL_RESUMES, mask);
         batch.item = tr_resumed(batch.item);
         batch.meta = SlotMeta(batch.meta.ticket, news.tick, TR_NIL, 0u);
-        if (tr_all_plain(mine, batch.item)) tr_quick(batch);
     }
     return batch;
 }
@@ -196,7 +193,7 @@ bool tr_wake(TrNews news) {
     if (!looks && news.dirty == 0u) return false;
     // Pairs with the host's store fence between the epochs, or the words of cancelled tasks, and the number of signals; with the barrier between the fills of
     // both; and with the tr_pass_on of whoever made `turn` even.
-    tr_acquire();
+    tr_catch_up();
     bool found = false;
     bool all = true;
     bool whole = news.dirty != 0u && tr_take_dirty();

@@ -148,7 +148,7 @@ shared_consts! {
 
     /// Attempts to take a batch from a ring whose head other workers move, before the worker looks round anew.
     pub TR_CLAIM_ATTEMPTS = 8;
-    /// Turns in a row in which a worker passes by other tasks because a Critical one is about to come into sight.
+    /// Turns in a row in which a worker passes by other tasks because a Critical one is about to come into sight; a lost race for one counts as half of them.
     pub TR_CLAIM_PASSES = 16;
     /// The most batches that a worker claims at once.
     pub TR_CLAIM_BATCHES = 8;
@@ -174,7 +174,7 @@ shared_consts! {
 
     /// Looks at the doorbell alone that a worker takes in a turn, when nothing is on its way.
     pub TR_DOZE_LOOKS = 16;
-    /// Such turns in a row, before a worker that was rung and came too late looks at everything.
+    /// Such turns in a row, before a worker that was rung and came too late, or that keeps a waiter, looks at everything.
     pub TR_DOZE_NAPS = 4;
 
     /// Doorbell word: submission ring positions before this one are published.

@@ -370,6 +370,7 @@ impl Scheduler {
             self.slots[slot as usize] = *item;
             slots.push(slot);
         }
+        // With a waiter among them, the device asks moreover how long their ops are, which is not known here: such lines are placed, and the oracle's are alone.
         let runs_at_once = |Line { item, .. }: &Line| {
             self.options.placement_fault(item).is_none()
                 && item.state != TASK_STATE_PAUSED
