@@ -19,6 +19,9 @@
 //! epoch is seen half written, no task is parked behind the waker's back (`dirty`), and none goes round its ring
 //! because it could not be parked or its target not be fixed. Nothing cuts a worker; there is no trace.
 //!
+//! Lines that run at once are none of them waiters here. A device runs quick ones although a waiter comes with them, and how long an op is, is
+//! not known here. To compare the order of such lines with a device, give it batches of one.
+//!
 //! Where several tasks of one batch wait in the *same* list, a device decides by a race in which order they hang
 //! there, and of more than [`TR_PARK_ATTEMPTS`](crate::abi::TR_PARK_ATTEMPTS) it may send some round their ring once
 //! more. Here they hang in lane order. To compare the order of wakings with a device, give the tasks of a batch slots
@@ -370,7 +373,6 @@ impl Scheduler {
             self.slots[slot as usize] = *item;
             slots.push(slot);
         }
-        // With a waiter among them, the device asks moreover how long their ops are, which is not known here: such lines are placed, and the oracle's are alone.
         let runs_at_once = |Line { item, .. }: &Line| {
             self.options.placement_fault(item).is_none()
                 && item.state != TASK_STATE_PAUSED
