@@ -67,12 +67,11 @@ uint tr_watch(uint signals, uint recorded) {
     tr_known_timeline = tr_held == TR_NIL ? TR_NIL : tr_held_timeline;
     bool whole = true;
     // All lanes, so that they wait for memory once; one that keeps nothing looks at some timeline and forgets it.
-    uint word = TR_BELL_WORDS + tr_held_timeline * 4u;
-    uint carried_word = TR_BELL_CARRIED + tr_held_timeline * 4u;
     // Without fences, as any half is of an epoch that there was: a target below 2^32 has come if a low half is as large, whatever its high half was, or if a
     // high half is not 0.
-    uint low = max(tr_load(tr_push.bell, word), tr_load(tr_push.bell, carried_word));
-    uint high = tr_load(tr_push.bell, word + 1u) | tr_load(tr_push.bell, carried_word + 1u);
+    uint low = tr_held_epoch();
+    uint word = tr_held_timeline * 4u + 1u;
+    uint high = tr_load(tr_push.bell, TR_BELL_WORDS + word) | tr_load(tr_push.bell, TR_BELL_CARRIED + word);
     uint status = tr_status(tr_held_timeline);
     tr_known_epoch = uvec2(high == 0u ? low : 0u, high);
     // A closed timeline's, perhaps: pairs with the host's store fence between its status and its last epoch.

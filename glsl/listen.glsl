@@ -14,6 +14,11 @@ struct TrNews {
     bool busy;     // a task is on its way: admitted, not ended, and not waiting for an epoch; or waiters are being woken
 };
 
+// Whether nothing waits for a worker, in rings or lines: what is woken runs at once only then, else others would wait for as long as signals come.
+bool tr_nothing_waits(TrNews news) {
+    return news.pushed == news.tick && news.tail == news.admitted;
+}
+
 uint tr_timelines; // timelines in use, when this worker last looked
 
 // Whether a worker wakes the waiters of the timeline with this lane's number: loaded before a tr_acquire, so that who finds it unchanged after has seen

@@ -112,18 +112,16 @@ TrBatch tr_run_due(TrNews news) {
     }
     uvec4 mask = subgroupBallot(batch.mine);
     batch.count = subgroupBallotBitCount(mask);
-    bool idle = news.pushed == news.tick && news.tail == news.admitted; // else others would wait for as long as signals come
-    if (!tr_all_plain(batch.mine, batch.item) || !idle || batch.count > tr_most) {
+    if (!tr_all_plain(batch.mine, batch.item) || !tr_nothing_waits(news) || batch.count > tr_most) {
         tr_watched = news.signals - 1u;
         return tr_no_batch(news.tick);
     }
-    bool mine = batch.mine;
     batch.found = true;
     batch.loaded = true;
     batch.runs = true;
     tr_quick(batch);
     tr_count(TR_CONTROL_RESUMES, mask);
-    if (mine) tr_hold_nothing();
+    if (batch.mine) tr_hold_nothing();
     tr_holds = tr_any(tr_held != TR_NIL);
     return batch;
 }
@@ -171,8 +169,7 @@ TrBatch tr_woken(TrNews news, bool watched) {
     batch.loaded = true;
     batch.mine = mine;
     batch.slot = tr_taken;
-    bool idle = news.pushed == news.tick && news.tail == news.admitted; // else others would wait for as long as signals come
-    batch.runs = idle && batch.count <= tr_most && !tr_any(mine && waits);
+    batch.runs = tr_nothing_waits(news) && batch.count <= tr_most && !tr_any(mine && waits);
     // Who is to be placed counts as the first of a list (tr_work); those that were taken out of lists do already.
     if (watched && !batch.runs) tr_count_lists(mask, uvec4(0u));
     if (!watched && batch.runs) tr_count_lists(uvec4(0u), mask);
