@@ -143,6 +143,24 @@ impl Mapped {
         Ok(value)
     }
 
+    /// Values that lie side by side, in ascending order; each is read when it is asked for, and not before.
+    ///
+    /// # Errors
+    /// As [`Mapped::read`], for all of them.
+    #[inline]
+    pub(crate) fn each<T: Pod>(&self, offset: u64, count: usize) -> Result<impl Iterator<Item = T>, BackendError> {
+        let first = self.range(offset, (count * size_of::<T>()) as u64)?;
+        let words = size_of::<T>() / WORD as usize;
+        Ok((0..count).map(move |value| {
+            let mut target = T::zeroed();
+            for (index, bytes) in bytemuck::bytes_of_mut(&mut target).as_chunks_mut().0.iter_mut().enumerate() {
+                // SAFETY: `range` has checked all the words of all the values.
+                *bytes = unsafe { self.word(first + value * words + index) }.load(Ordering::Relaxed).to_ne_bytes();
+            }
+            target
+        }))
+    }
+
     /// Writes a value of plain data.
     ///
     /// # Errors
@@ -235,6 +253,17 @@ mod tests {
         let mut bytes = [1; 20];
         assert_eq!(window.mapped.read(0, &mut bytes), Ok(()));
         assert_eq!(bytes, [0; 20]);
+    }
+
+    #[test]
+    fn values_side_by_side_are_read_when_they_are_asked_for_and_refused_where_one_lies_outside() {
+        let window = Window::new(7);
+        assert_eq!(window.mapped.write(4, bytemuck::cast_slice(&[1, 2, 3, 4, 5, 6])), Ok(()));
+        let mut pairs = window.mapped.each::<[u32; 2]>(4, 3).unwrap();
+        assert_eq!(pairs.next(), Some([1, 2]));
+        assert_eq!(window.mapped.store(12, 9, Ordering::Relaxed), Ok(()));
+        assert_eq!(pairs.collect::<Vec<_>>(), [[9, 4], [5, 6]]);
+        assert!(window.mapped.each::<[u32; 2]>(8, 3).is_err() && window.mapped.each::<[u32; 2]>(2, 1).is_err());
     }
 
     #[test]

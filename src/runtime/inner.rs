@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use super::driver::{Context, Driver, Shared, Step, UNENDED};
-use super::journal::Delivery;
+use super::entry::Delivery;
 use super::keeper::{Alarm, NIGHT, Sleep};
 use super::memory::Memory;
 use super::options::RuntimeOptions;
@@ -75,16 +75,14 @@ impl Inner {
             return Err(BackendError::Stopped);
         }
         let ops = u32::try_from(self.ops.len()).unwrap_or(u32::MAX);
-        let mut good: Option<&TaskWorkItem> = None;
-        for (index, item) in tasks.iter().enumerate() {
+        let mut rest = tasks;
+        while let Some((first, others)) = rest.split_first() {
+            if let Some(problem) = state.tables.problem(first, ops) {
+                return Err(BackendError::Refused { index: tasks.len() - rest.len(), problem });
+            }
             // Tasks of a batch are often alike in all that is looked at.
-            if good.is_some_and(|good| Tables::looks_like(item, good)) {
-                continue;
-            }
-            if let Some(problem) = state.tables.problem(item, ops) {
-                return Err(BackendError::Refused { index, problem });
-            }
-            good = Some(item);
+            let alike = others.iter().take_while(|other| Tables::looks_like(other, first)).count();
+            rest = &others[alike..];
         }
         Ok(())
     }

@@ -2,58 +2,25 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use super::entry::{Delivery, Entry, Status};
 use super::groups::{Announcement, Groups};
 use super::mailbox::LineTicket;
 use super::record::End;
-use super::slots::FreeSlots;
+use super::slots::{FreeSlots, Freed};
 use super::task::{Completion, Outcome, SubmissionId};
 use super::wakers::Wakers;
 use crate::abi::{self, TaskWorkItem};
 use crate::error::BackendError;
 
-/// Who gets a task's completion.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Delivery {
-    /// The holder of its handle.
-    Handle,
-    /// Whoever takes completions in bulk.
-    Bulk,
-    /// Nobody: the handle was dropped.
-    Nobody,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Status {
-    Free,
-    InFlight,
-    /// Its completion is in `kept`, for the holder of its handle.
-    Kept,
-    /// Its completion is in `queue`, for whoever takes completions in bulk.
-    Queued,
-}
-
-/// What every record looks at; small, so that many are in the caches.
-#[derive(Clone, Copy, Debug)]
-struct Entry {
-    seq: u64,
-    task_id: u32,
-    generation: u8,
-    status: Status,
-    delivery: Delivery,
-    /// Whether it is in `members`.
-    announced: bool,
-}
-
-impl Entry {
-    /// Whether it is that of this task, which has not ended.
-    fn is_in_flight(&self, ticket: u32) -> bool {
-        u32::from(self.generation) == ticket >> abi::TR_TICKET_GENERATION_SHIFT && self.status == Status::InFlight
-    }
-}
-
-/// A slot and the generation of the task in it.
-fn ticket(index: u32, generation: u8) -> u32 {
-    index | u32::from(generation) << abi::TR_TICKET_GENERATION_SHIFT
+/// What records told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Ended {
+    /// Of how many tasks.
+    pub(super) count: usize,
+    /// How many of them faulted.
+    pub(super) faulted: usize,
+    /// The largest of their ages, if they were counted.
+    pub(super) oldest: u32,
 }
 
 /// The host's memory of its tasks. An entry's index is the task's slot on the device, so a slot is free exactly when its entry is.
@@ -75,10 +42,8 @@ pub(super) struct Journal {
 
 impl Journal {
     pub(super) fn new(capacity: u32) -> Self {
-        let (status, delivery) = (Status::Free, Delivery::Nobody);
-        let empty = Entry { seq: 0, task_id: 0, generation: 0, status, delivery, announced: false };
         Self {
-            entries: vec![empty; capacity as usize],
+            entries: vec![Entry::UNUSED; capacity as usize],
             items: vec![TaskWorkItem::default(); capacity as usize],
             kept: vec![None; capacity as usize],
             free: FreeSlots::new(capacity),
@@ -114,12 +79,10 @@ impl Journal {
             let (run, rest) = left.split_at(slots.len());
             let place = slots.start as usize..slots.end as usize;
             self.items[place.clone()].copy_from_slice(run);
-            let entries = self.entries[place].iter_mut().zip(run).zip(slots.zip(self.next_seq..));
-            tickets.extend(entries.map(|((entry, item), (index, seq))| {
-                let generation = entry.generation.wrapping_add(1);
-                let (task_id, status) = (item.task_id, Status::InFlight);
-                *entry = Entry { seq, task_id, generation, status, delivery, announced: false };
-                LineTicket { ticket: ticket(index, generation), target_hi: 0 }
+            let entries = self.entries[place].iter_mut().zip(run).enumerate();
+            tickets.extend(entries.map(|(at, (entry, item))| {
+                entry.begin(self.next_seq + at as u64, item.task_id, delivery);
+                LineTicket { ticket: entry.ticket(slots.start + at as u32), target_hi: 0 }
             }));
             self.next_seq += run.len() as u64;
             self.in_flight += run.len() as u32;
@@ -134,44 +97,75 @@ impl Journal {
     }
 
     /// The device's records that tasks ended, in their order. What is for whoever takes completions in bulk goes to `into`, if somebody does at this
-    /// moment. How many records there were before one of a task that is not in flight: one that came twice, or was overwritten.
-    pub(super) fn end_by_records(&mut self, ends: &[End], mut into: Option<&mut Vec<Completion>>) -> usize {
-        let mut count = 0;
+    /// moment. It stops before a record of a task that is not in flight: one that came twice, or was overwritten.
+    pub(super) fn end_by_records(&mut self, ends: &[End], mut into: Option<&mut Vec<Completion>>) -> Ended {
+        let mut ended = Ended::default();
         for end in ends {
-            let index = end.ticket & abi::TR_INDEX_MASK;
-            let Some(entry) = self.entries.get_mut(index as usize) else { break };
-            if !entry.is_in_flight(end.ticket) {
+            if !self.end(end, into.as_deref_mut()) {
                 break;
             }
-            count += 1;
-            let (id, task_id, announced) = (SubmissionId(entry.seq), entry.task_id, entry.announced);
-            // Made in both places: one that is made before it is known for whom goes through memory, in pieces that are no sooner read than written.
-            if let (Some(into), Delivery::Bulk) = (&mut into, entry.delivery) {
-                entry.status = Status::Free;
-                into.push(Completion::of_record(id, task_id, end));
-            } else {
-                self.deliver(index, Completion::of_record(id, task_id, end));
-            }
-            if announced {
-                self.leave_group(index);
-            }
+            ended.count += 1;
+            ended.faulted += usize::from(end.is_faulted());
+            ended.oldest = ended.oldest.max(end.counts().age_ticks);
         }
+        ended
+    }
+
+    /// As many of these from the first one on as ended as most tasks do: plainly, and for whoever takes completions in bulk at this moment. Their number. All
+    /// that is looked at is in this one short loop, since a stream is as fast as the host.
+    pub(super) fn end_plainly(&mut self, ends: impl Iterator<Item = End>, into: &mut Vec<Completion>) -> usize {
+        let (mut count, mut freed) = (0, Freed::default());
+        for end in ends {
+            let Some(entry) = self.entries.get_mut(end.slot()).filter(|entry| entry.ends_plainly(end.ticket())) else {
+                break;
+            };
+            entry.set_status(Status::Free);
+            into.push(Completion::plain(SubmissionId(entry.seq), entry.task_id, end.continuation_data()));
+            freed.add(&mut self.free, end.slot() as u32);
+            count += 1;
+        }
+        freed.release(&mut self.free);
         self.in_flight -= count as u32;
-        let slots = ends[..count].iter().map(|end| end.ticket & abi::TR_INDEX_MASK);
-        self.free.release(slots.filter(|slot| self.entries[*slot as usize].status == Status::Free));
         count
+    }
+
+    /// One, however it ended. False if its task is not in flight.
+    fn end(&mut self, end: &End, into: Option<&mut Vec<Completion>>) -> bool {
+        let index = end.ticket() & abi::TR_INDEX_MASK;
+        let Some(entry) = self.entries.get_mut(index as usize).filter(|entry| entry.is_in_flight(end.ticket())) else {
+            return false;
+        };
+        let announced = entry.is_announced();
+        let completion = Completion::of_record(SubmissionId(entry.seq), entry.task_id, end);
+        match into {
+            Some(into) if entry.delivery() == Delivery::Bulk => {
+                entry.set_status(Status::Free);
+                into.push(completion);
+            }
+            _ => self.deliver(index, completion),
+        }
+        if announced {
+            self.leave_group(index);
+        }
+        self.in_flight -= 1;
+        self.release_if_free(index);
+        true
     }
 
     /// The host's word that a task ended: `item` is Done or Faulted.
     pub(super) fn end_by_item(&mut self, ticket: u32, item: &TaskWorkItem) {
         let index = ticket & abi::TR_INDEX_MASK;
-        let Entry { seq, announced, .. } = self.entries[index as usize];
-        if announced {
+        let entry = self.entries[index as usize];
+        if entry.is_announced() {
             self.leave_group(index);
         }
         self.in_flight -= 1;
-        self.deliver(index, Completion::of_item(SubmissionId(seq), item));
-        if self.entries[index as usize].status == Status::Free {
+        self.deliver(index, Completion::of_item(SubmissionId(entry.seq), item));
+        self.release_if_free(index);
+    }
+
+    fn release_if_free(&mut self, index: u32) {
+        if self.entries[index as usize].status() == Status::Free {
             self.free.release([index]);
         }
     }
@@ -186,18 +180,18 @@ impl Journal {
     /// Puts a completion where it is looked for, and says what its entry is now. If that is free, the slot is to be released.
     fn deliver(&mut self, index: u32, completion: Completion) {
         let entry = &mut self.entries[index as usize];
-        match entry.delivery {
+        match entry.delivery() {
             Delivery::Handle => {
-                entry.status = Status::Kept;
+                entry.set_status(Status::Kept);
                 self.kept[index as usize] = Some(completion);
                 self.wakers.ended(index);
             }
             Delivery::Bulk => {
-                entry.status = Status::Queued;
+                entry.set_status(Status::Queued);
                 self.queue.push_back((index, completion));
                 self.wakers.queued();
             }
-            Delivery::Nobody => entry.status = Status::Free,
+            Delivery::Nobody => entry.set_status(Status::Free),
         }
     }
 
@@ -205,7 +199,7 @@ impl Journal {
     pub(super) fn take(&mut self, ticket: u32) -> Option<Completion> {
         let index = ticket & abi::TR_INDEX_MASK;
         let completion = self.kept[index as usize].take()?;
-        self.entries[index as usize].status = Status::Free;
+        self.entries[index as usize].set_status(Status::Free);
         self.free.release([index]);
         Some(completion)
     }
@@ -218,9 +212,9 @@ impl Journal {
     /// The holder of a handle does not want the completion any more.
     pub(super) fn forget(&mut self, ticket: u32) {
         let entry = &mut self.entries[(ticket & abi::TR_INDEX_MASK) as usize];
-        match entry.status {
+        match entry.status() {
             Status::InFlight => {
-                entry.delivery = Delivery::Nobody;
+                entry.deliver_to_nobody();
                 self.wakers.forget(ticket & abi::TR_INDEX_MASK);
             }
             Status::Kept => drop(self.take(ticket)),
@@ -233,7 +227,7 @@ impl Journal {
         let count = self.queue.len().min(limit);
         let entries = &mut self.entries;
         self.free.release(self.queue.drain(..count).map(|(index, completion)| {
-            entries[index as usize].status = Status::Free;
+            entries[index as usize].set_status(Status::Free);
             into.push(completion);
             index
         }));
@@ -243,13 +237,13 @@ impl Journal {
     /// The entries of those of these tasks that are in flight; the ids are sorted.
     fn in_flight_of(&self, ids: &[SubmissionId]) -> Vec<u32> {
         let wanted =
-            |entry: &Entry| entry.status == Status::InFlight && ids.binary_search(&SubmissionId(entry.seq)).is_ok();
+            |entry: &Entry| entry.status() == Status::InFlight && ids.binary_search(&SubmissionId(entry.seq)).is_ok();
         (0..).zip(&self.entries).filter(|(_, entry)| wanted(entry)).map(|(index, _)| index).collect()
     }
 
     /// Tickets of those of these tasks that are in flight; the ids are sorted.
     pub(super) fn tickets_of(&self, ids: &[SubmissionId]) -> Vec<u32> {
-        let ticket = |index: u32| ticket(index, self.entries[index as usize].generation);
+        let ticket = |index: u32| self.entries[index as usize].ticket(index);
         self.in_flight_of(ids).into_iter().map(ticket).collect()
     }
 
@@ -259,14 +253,14 @@ impl Journal {
             return Err(BackendError::UnknownSubmission { number: id.0 });
         }
         let members = self.in_flight_of(ids);
-        if let Some(index) = members.iter().find(|index| self.entries[**index as usize].announced) {
+        if let Some(index) = members.iter().find(|index| self.entries[**index as usize].is_announced()) {
             return Err(BackendError::AlreadyAnnounced { number: self.entries[*index as usize].seq });
         }
         self.groups.check(&announcement)?;
         let number = self.groups.next();
         self.groups.add(number, members.len() as u32, announcement);
         for index in members {
-            self.entries[index as usize].announced = true;
+            self.entries[index as usize].announce();
             self.members.insert(index, number);
         }
         Ok(())
@@ -275,9 +269,9 @@ impl Journal {
     /// Tickets, ids and items of all tasks in flight, in the order of submission.
     pub(super) fn unfinished(&self) -> Vec<(u32, SubmissionId, TaskWorkItem)> {
         let entries = self.entries.iter().zip(&self.items).zip(0u32..);
-        let in_flight = entries.filter(|((entry, _), _)| entry.status == Status::InFlight);
+        let in_flight = entries.filter(|((entry, _), _)| entry.status() == Status::InFlight);
         let named = |((entry, item), index): ((&Entry, &TaskWorkItem), u32)| {
-            (ticket(index, entry.generation), SubmissionId(entry.seq), *item)
+            (entry.ticket(index), SubmissionId(entry.seq), *item)
         };
         let mut list: Vec<_> = in_flight.map(named).collect();
         list.sort_by_key(|(_, id, _)| *id);
@@ -296,6 +290,7 @@ impl Journal {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime::record;
 
     fn admit(journal: &mut Journal, items: &[TaskWorkItem], delivery: Delivery) -> Vec<LineTicket> {
         let mut tickets = Vec::new();
@@ -305,7 +300,7 @@ mod tests {
 
     /// Whether there was such a task to end.
     fn end(journal: &mut Journal, ticket: u32) -> bool {
-        journal.end_by_records(&[End { ticket, ..End::default() }], None) == 1
+        journal.end_by_records(&[record::end(ticket)], None).count == 1
     }
 
     #[test]

@@ -54,20 +54,26 @@ impl Mailbox {
 
     /// How many lines can be written, at most `wanted`.
     pub(super) fn room(&mut self, memory: &Memory, journal: &Journal, wanted: usize) -> Result<usize, BackendError> {
-        let marks = host(&memory.marks)?;
         let mut room = self.writable.wrapping_sub(self.published);
-        while self.live && (room as usize) < wanted && room < memory.capacity {
-            let oldest = self.writable.wrapping_sub(memory.capacity);
-            let at = oldest & (memory.capacity - 1);
-            let is_marked = || Ok(marks.load(u64::from(at) * 4, Relaxed)? == lap(memory.capacity, oldest));
-            if !was_read(self.lines[at as usize], journal, is_marked)? {
-                break;
-            }
-            (self.writable, room) = (self.writable.wrapping_add(1), room + 1);
+        while self.live
+            && (room as usize) < wanted
+            && let read = self.read(memory, journal, (wanted as u32).min(memory.capacity) - room)?
+            && read > 0
+        {
+            (self.writable, room) = (self.writable.wrapping_add(read), room + read);
         }
         // Pairs with the kernel's release after it read the lines that it has marked.
         fence(Acquire);
         Ok((room as usize).min(wanted))
+    }
+
+    /// How many lines that the kernel has read follow each other from the oldest one on; not all of them, and no more than so many.
+    fn read(&self, memory: &Memory, journal: &Journal, most: u32) -> Result<u32, BackendError> {
+        let oldest = self.writable.wrapping_sub(memory.capacity);
+        let at = oldest & (memory.capacity - 1);
+        let lines = &self.lines[at as usize..(at + most).min(memory.capacity) as usize];
+        let is_marked = || Ok(host(&memory.marks)?.load(u64::from(at) * 4, Relaxed)? == lap(memory.capacity, oldest));
+        were_read(lines, journal, is_marked)
     }
 
     /// An ended slice says that it has read all lines before this position.
@@ -134,14 +140,15 @@ impl Mailbox {
     }
 }
 
-/// Whether a line was read: its task has ended, or else it is marked. Tasks that end in their first turn have no mark, and of others the completion
-/// may be seen before the mark.
-fn was_read(
-    ticket: u32,
+/// How many of these lines were read before one that may not have been: their tasks have ended, or else the first of them is marked. Tasks that end in
+/// their first turn have no mark, and of others the completion may be seen before the mark.
+fn were_read(
+    lines: &[u32],
     journal: &Journal,
     is_marked: impl FnOnce() -> Result<bool, BackendError>,
-) -> Result<bool, BackendError> {
-    if journal.has_ended(ticket) { Ok(true) } else { is_marked() }
+) -> Result<u32, BackendError> {
+    let ended = lines.iter().take_while(|ticket| journal.has_ended(**ticket)).count();
+    if ended == 0 && !lines.is_empty() { is_marked().map(u32::from) } else { Ok(ended as u32) }
 }
 
 /// The lap of a position, from 1: what marks and completion records carry.
@@ -152,17 +159,20 @@ pub(super) fn lap(capacity: u32, position: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::runtime::journal::Delivery;
-    use crate::runtime::record::End;
+    use crate::runtime::entry::Delivery;
+    use crate::runtime::record;
 
     #[test]
     fn a_line_can_be_written_again_once_it_is_marked_or_its_task_has_ended() {
         let (mut journal, mut lines) = (Journal::new(4), Vec::new());
         journal.admit(&[TaskWorkItem::default(); 4], Delivery::Bulk, &mut lines);
         let tickets: Vec<u32> = lines.iter().map(|line| line.ticket).collect();
-        assert_eq!(was_read(tickets[1], &journal, || Ok(true)), Ok(true));
-        assert_eq!(was_read(tickets[1], &journal, || Ok(false)), Ok(false), "it was not read yet");
-        assert_eq!(journal.end_by_records(&[End { ticket: tickets[1], ..End::default() }], None), 1);
-        assert_eq!(was_read(tickets[1], &journal, || Ok(false)), Ok(true), "its mark is late, or never comes");
+        let read = |journal: &Journal, lines: &[u32], mark| were_read(lines, journal, || Ok(mark));
+        assert_eq!(read(&journal, &tickets[1..], true), Ok(1));
+        assert_eq!(read(&journal, &tickets[1..], false), Ok(0), "it was not read yet");
+        assert_eq!(read(&journal, &[], true), Ok(0));
+        assert_eq!(journal.end_by_records(&[record::end(tickets[1]), record::end(tickets[2])], None).count, 2);
+        assert_eq!(read(&journal, &tickets[1..], false), Ok(2), "their marks are late, or never come");
+        assert_eq!(read(&journal, &tickets, true), Ok(1), "one after the other");
     }
 }

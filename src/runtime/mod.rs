@@ -8,6 +8,7 @@
 
 mod cancels;
 mod driver;
+mod entry;
 mod epochs;
 mod frames;
 mod futures;
@@ -58,8 +59,8 @@ use crate::policy::Launch;
 use crate::program::Program;
 use crate::telemetry::TaskQueueSnapshot;
 use driver::{Driver, Shared, Step};
+use entry::Delivery;
 use inner::{Inner, deadline};
-use journal::Delivery;
 use keeper::{Alarm, Kept};
 use memory::Memory;
 use pace::Pace;

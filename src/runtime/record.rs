@@ -12,13 +12,40 @@ use crate::error::BackendError;
 
 /// Bytes of a record.
 const RECORD: u64 = size_of::<CompletionRecord>() as u64;
-/// How a task ended, as the device tells it.
+
+/// How a task ended, as the device tells it: a record that was found whole.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct End {
-    pub(super) ticket: u32,
-    pub(super) faulted: bool,
-    pub(super) continuation_data: u32,
-    pub(super) counts: CompletionCounts,
+    record: CompletionRecord,
+    /// Whatever was here before, if the record has none.
+    counts: CompletionCounts,
+}
+
+impl End {
+    pub(super) fn ticket(&self) -> u32 {
+        self.record.ticket
+    }
+
+    /// The slot of its task, if there is one.
+    pub(super) fn slot(&self) -> usize {
+        (self.record.ticket & abi::TR_INDEX_MASK) as usize
+    }
+
+    pub(super) fn continuation_data(&self) -> u32 {
+        self.record.continuation_data
+    }
+
+    pub(super) fn is_faulted(&self) -> bool {
+        self.record.lap & abi::TR_RECORD_FAULTED != 0
+    }
+
+    pub(super) fn counts(&self) -> CompletionCounts {
+        if self.is_counted() { self.counts } else { CompletionCounts::default() }
+    }
+
+    fn is_counted(&self) -> bool {
+        self.record.lap & abi::TR_RECORD_COUNTED != 0
+    }
 }
 
 /// What the completion ring and the counts of all slots take together.
@@ -56,25 +83,36 @@ impl<'a> Ring<'a> {
         Ok(is_of_lap(word, lap(self.capacity, position)))
     }
 
+    /// The ends from this position on, at most so many, of tasks that neither faulted nor were counted; up to the first of another kind, or the ring's end.
+    /// Each is read when it is asked for, and an acquire is to follow the last.
+    pub(super) fn plain(self, position: u32, most: usize) -> Result<impl Iterator<Item = End>, BackendError> {
+        let (word, first) = (lap(self.capacity, position) << abi::TR_RECORD_LAP_SHIFT, position & (self.capacity - 1));
+        let most = most.min((self.capacity - first) as usize);
+        let records = self.mapped.each::<CompletionRecord>(u64::from(first) * RECORD, most)?;
+        let end = |record| End { record, counts: CompletionCounts::default() };
+        Ok(records.map_while(move |record| (record.lap == word && is_whole(&record)).then(|| end(record))))
+    }
+
     /// Reads the records from this position on that this lap has written, as many as fit. Their number.
     pub(super) fn read(self, position: u32, into: &mut [End]) -> Result<usize, BackendError> {
         let (lap, first) = (lap(self.capacity, position), position & (self.capacity - 1));
+        let most = into.len().min((self.capacity - first) as usize);
+        let records = self.mapped.each::<CompletionRecord>(u64::from(first) * RECORD, most)?;
         let mut count = 0;
-        for (end, line) in into.iter_mut().zip(first..self.capacity) {
-            let record: CompletionRecord = self.mapped.read_pod(u64::from(line) * RECORD)?;
+        for (end, record) in into.iter_mut().zip(records) {
             if !is_of_lap(record.lap, lap) || !is_whole(&record) {
                 break;
             }
-            // Pairs with the kernel's release before it stored the record.
-            fence(Acquire);
-            let counts = match record.lap & abi::TR_RECORD_COUNTED {
-                0 => CompletionCounts::default(),
-                _ => self.counts(record.ticket & abi::TR_INDEX_MASK)?,
-            };
-            let faulted = record.lap & abi::TR_RECORD_FAULTED != 0;
-            *end = End { ticket: record.ticket, faulted, continuation_data: record.continuation_data, counts };
+            end.record = record;
             count += 1;
+            if end.is_counted() {
+                // Pairs with the kernel's release before it stored the record.
+                fence(Acquire);
+                end.counts = self.counts(record.ticket & abi::TR_INDEX_MASK)?;
+            }
         }
+        // Pairs with the same of all the others.
+        fence(Acquire);
         Ok(count)
     }
 
@@ -82,6 +120,12 @@ impl<'a> Ring<'a> {
         let behind = u64::from(self.capacity) * RECORD;
         self.mapped.read_pod(behind + u64::from(slot) * size_of::<CompletionCounts>() as u64)
     }
+}
+
+/// The end of this task, of which nothing else is known.
+#[cfg(test)]
+pub(super) fn end(ticket: u32) -> End {
+    End { record: CompletionRecord { ticket, ..CompletionRecord::default() }, counts: CompletionCounts::default() }
 }
 
 /// A record as the kernel makes it.

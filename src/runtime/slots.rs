@@ -62,24 +62,47 @@ impl FreeSlots {
         self.last..self.last + 1
     }
 
-    /// Slots that nobody has any more. A word is stored once for all that follow each other in it: a store and a load of it for each would wait for one
-    /// another.
+    /// Slots that nobody has any more.
     pub(super) fn release(&mut self, slots: impl IntoIterator<Item = u32>) {
-        let (mut at, mut bits, mut count) = (0, 0, 0);
+        let mut freed = Freed::default();
         for slot in slots {
-            let (word, bit) = Self::place(slot);
-            if word != at {
-                self.words[at] |= bits;
-                (at, bits) = (word, 0);
-            }
-            (bits, count, self.last) = (bits | bit, count + 1, slot);
+            freed.add(self, slot);
         }
-        self.words[at] |= bits;
-        self.count += count;
+        freed.release(self);
     }
 
     fn place(slot: u32) -> (usize, u64) {
         (slot as usize / 64, 1 << (slot % 64))
+    }
+}
+
+/// Slots that become free one after the other, and are not until all are. A word is stored once for all that follow each other in it: a store and a
+/// load of it for each would wait for one another.
+#[derive(Debug, Default)]
+pub(super) struct Freed {
+    word: usize,
+    bits: u64,
+    count: usize,
+    last: u32,
+}
+
+impl Freed {
+    #[inline]
+    pub(super) fn add(&mut self, free: &mut FreeSlots, slot: u32) {
+        let (word, bit) = FreeSlots::place(slot);
+        if word != self.word {
+            free.words[self.word] |= self.bits;
+            (self.word, self.bits) = (word, 0);
+        }
+        (self.bits, self.count, self.last) = (self.bits | bit, self.count + 1, slot);
+    }
+
+    pub(super) fn release(self, free: &mut FreeSlots) {
+        if self.count > 0 {
+            free.words[self.word] |= self.bits;
+            free.count += self.count;
+            free.last = self.last;
+        }
     }
 }
 

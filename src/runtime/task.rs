@@ -180,11 +180,17 @@ impl Completion {
         }
     }
 
+    /// Of a task that is done, and was not counted.
+    pub(super) fn plain(id: SubmissionId, task_id: u32, continuation_data: u32) -> Self {
+        let (age_ticks, requeue_count, yield_count) = (0, 0, 0);
+        Self { id, outcome: Outcome::Done, task_id, continuation_data, age_ticks, requeue_count, yield_count }
+    }
+
     pub(super) fn of_record(id: SubmissionId, task_id: u32, end: &End) -> Self {
-        let End { faulted, continuation_data, counts, .. } = *end;
+        let (continuation_data, counts) = (end.continuation_data(), end.counts());
         Self {
             id,
-            outcome: if faulted { Outcome::Faulted(continuation_data) } else { Outcome::Done },
+            outcome: if end.is_faulted() { Outcome::Faulted(continuation_data) } else { Outcome::Done },
             task_id,
             continuation_data,
             age_ticks: counts.age_ticks,

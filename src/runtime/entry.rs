@@ -1,0 +1,141 @@
+//! What the journal knows of a slot's task at a glance.
+
+use crate::abi;
+
+/// Who gets a task's completion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Delivery {
+    /// The holder of its handle.
+    Handle,
+    /// Whoever takes completions in bulk.
+    Bulk,
+    /// Nobody: the handle was dropped.
+    Nobody,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Status {
+    Free,
+    InFlight,
+    /// Its completion is in `kept`, for the holder of its handle.
+    Kept,
+    /// Its completion is in `queue`, for whoever takes completions in bulk.
+    Queued,
+}
+
+const STATUS: u32 = 0b11;
+const DELIVERY: u32 = 0b11 << DELIVERY_SHIFT;
+const DELIVERY_SHIFT: u32 = 2;
+const ANNOUNCED: u32 = 1 << 4;
+/// Where tickets have it.
+const GENERATION: u32 = !abi::TR_INDEX_MASK;
+const NEXT: u32 = 1 << abi::TR_TICKET_GENERATION_SHIFT;
+
+/// What every record looks at: small, so that many are in the caches, and all but the task's names in a word that is compared and stored as one. Bytes of
+/// it that are stored one by one are no sooner read together than the processor has seen the stores off.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Entry {
+    pub(super) seq: u64,
+    pub(super) task_id: u32,
+    tag: u32,
+}
+
+impl Entry {
+    /// Of a slot that nobody has had.
+    pub(super) const UNUSED: Self =
+        Self { seq: 0, task_id: 0, tag: Status::Free as u32 | (Delivery::Nobody as u32) << DELIVERY_SHIFT };
+
+    /// The slot's next task begins.
+    #[inline]
+    pub(super) fn begin(&mut self, seq: u64, task_id: u32, delivery: Delivery) {
+        let generation = self.tag.wrapping_add(NEXT) & GENERATION;
+        let tag = generation | Status::InFlight as u32 | (delivery as u32) << DELIVERY_SHIFT;
+        *self = Self { seq, task_id, tag };
+    }
+
+    /// The name of the task on the device: its slot, and the generation in it.
+    #[inline]
+    pub(super) fn ticket(&self, slot: u32) -> u32 {
+        slot | self.tag & GENERATION
+    }
+
+    /// Whether it is that of this task, which has not ended.
+    #[inline]
+    pub(super) fn is_in_flight(&self, ticket: u32) -> bool {
+        self.tag & (GENERATION | STATUS) == ticket & GENERATION | Status::InFlight as u32
+    }
+
+    /// The same of one whose end is nobody's but whoever takes completions in bulk.
+    #[inline]
+    pub(super) fn ends_plainly(&self, ticket: u32) -> bool {
+        self.tag == ticket & GENERATION | Status::InFlight as u32 | (Delivery::Bulk as u32) << DELIVERY_SHIFT
+    }
+
+    #[inline]
+    pub(super) fn status(&self) -> Status {
+        match self.tag & STATUS {
+            0 => Status::Free,
+            1 => Status::InFlight,
+            2 => Status::Kept,
+            _ => Status::Queued,
+        }
+    }
+
+    #[inline]
+    pub(super) fn set_status(&mut self, status: Status) {
+        self.tag = self.tag & !STATUS | status as u32;
+    }
+
+    #[inline]
+    pub(super) fn delivery(&self) -> Delivery {
+        match (self.tag & DELIVERY) >> DELIVERY_SHIFT {
+            0 => Delivery::Handle,
+            1 => Delivery::Bulk,
+            _ => Delivery::Nobody,
+        }
+    }
+
+    /// Its holder does not want it any more.
+    pub(super) fn deliver_to_nobody(&mut self) {
+        self.tag = self.tag & !DELIVERY | (Delivery::Nobody as u32) << DELIVERY_SHIFT;
+    }
+
+    /// Whether its end is announced, together with others'.
+    #[inline]
+    pub(super) fn is_announced(&self) -> bool {
+        self.tag & ANNOUNCED != 0
+    }
+
+    pub(super) fn announce(&mut self) {
+        self.tag |= ANNOUNCED;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_that_is_said_of_a_task_is_kept_until_the_next_one_and_its_generation_wraps() {
+        let mut entry = Entry::UNUSED;
+        for turn in 1..600u32 {
+            let delivery = [Delivery::Handle, Delivery::Bulk, Delivery::Nobody][turn as usize % 3];
+            entry.begin(turn.into(), turn, delivery);
+            let ticket = entry.ticket(5);
+            assert_eq!(ticket, 5 | turn << abi::TR_TICKET_GENERATION_SHIFT);
+            assert!(entry.is_in_flight(ticket) && !entry.is_in_flight(ticket.wrapping_add(NEXT)));
+            assert_eq!(entry.ends_plainly(ticket), delivery == Delivery::Bulk);
+            assert!(!entry.is_announced());
+            entry.announce();
+            assert!(entry.is_announced() && entry.is_in_flight(ticket));
+            assert_eq!((entry.delivery(), entry.ends_plainly(ticket)), (delivery, false));
+            for status in [Status::Kept, Status::Queued, Status::Free] {
+                entry.set_status(status);
+                assert_eq!((entry.status(), entry.delivery(), entry.ticket(5)), (status, delivery, ticket));
+                assert!(entry.is_announced() && !entry.is_in_flight(ticket));
+            }
+            entry.deliver_to_nobody();
+            assert_eq!((entry.status(), entry.delivery()), (Status::Free, Delivery::Nobody));
+        }
+    }
+}
