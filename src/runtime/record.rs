@@ -46,6 +46,11 @@ impl End {
     fn is_counted(&self) -> bool {
         self.record.lap & abi::TR_RECORD_COUNTED != 0
     }
+
+    /// Neither faulted nor counted.
+    pub(super) fn is_plain(&self) -> bool {
+        self.record.lap & (abi::TR_RECORD_FAULTED | abi::TR_RECORD_COUNTED) == 0
+    }
 }
 
 /// What the completion ring and the counts of all slots take together.
@@ -81,16 +86,6 @@ impl<'a> Ring<'a> {
         let at = u64::from(position & (self.capacity - 1)) * RECORD;
         let word = self.mapped.load(at, Relaxed)?;
         Ok(is_of_lap(word, lap(self.capacity, position)))
-    }
-
-    /// The ends from this position on, at most so many, of tasks that neither faulted nor were counted; up to the first of another kind, or the ring's end.
-    /// Each is read when it is asked for, and an acquire is to follow the last.
-    pub(super) fn plain(self, position: u32, most: usize) -> Result<impl Iterator<Item = End>, BackendError> {
-        let (word, first) = (lap(self.capacity, position) << abi::TR_RECORD_LAP_SHIFT, position & (self.capacity - 1));
-        let most = most.min((self.capacity - first) as usize);
-        let records = self.mapped.each::<CompletionRecord>(u64::from(first) * RECORD, most)?;
-        let end = |record| End { record, counts: CompletionCounts::default() };
-        Ok(records.map_while(move |record| (record.lap == word && is_whole(&record)).then(|| end(record))))
     }
 
     /// Reads the records from this position on that this lap has written, as many as fit. Their number.

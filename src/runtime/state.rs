@@ -1,8 +1,5 @@
 //! What the submitting and the driving threads share: the host's side of the rings, and the journal.
 
-use std::sync::atomic::Ordering::Acquire;
-use std::sync::atomic::fence;
-
 use super::entry::Delivery;
 use super::journal::Journal;
 use super::mailbox::{LineTicket, Mailbox};
@@ -283,23 +280,10 @@ impl State {
         &mut self,
         memory: &Memory,
         most: usize,
-        mut into: Option<&mut Vec<Completion>>,
+        into: Option<&mut Vec<Completion>>,
     ) -> Result<usize, BackendError> {
-        let ring = Ring::of(memory)?;
-        if let Some(into) = into.as_deref_mut()
-            && self.tables.cancels.is_empty()
-        {
-            let count = self.journal.end_plainly(ring.plain(self.consumed, most)?, into);
-            // Pairs with the kernel's release before it stored each of those records.
-            fence(Acquire);
-            self.consumed = self.consumed.wrapping_add(count as u32);
-            self.stats.done += count as u64;
-            if count > 0 {
-                return Ok(count);
-            }
-        }
         let ends = &mut self.ends[..most.min(TOGETHER)];
-        let read = ring.read(self.consumed, ends)?;
+        let read = Ring::of(memory)?.read(self.consumed, ends)?;
         let ended = self.journal.end_by_records(&ends[..read], into);
         let (taken, stray) = ends[..read].split_at(ended.count);
         self.consumed = self.consumed.wrapping_add(ended.count as u32);
