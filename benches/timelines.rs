@@ -25,6 +25,7 @@ const QUEUES: [Queue; 3] = [Queue::Slices, Queue::Other, Queue::Transfer];
 const MISSING: usize = 20;
 const NOTHING: u32 = 0;
 const TOLL: u32 = 1;
+const ENDLESS: u32 = 2;
 
 fn main() -> Result<(), BackendError> {
     let device = Device::new(DeviceOptions::default())?;
@@ -41,6 +42,7 @@ fn main() -> Result<(), BackendError> {
             }",
             Width::Lane,
         )
+        .op("endless", "Turn endless(TaskWorkItem task) { return task_yield(0u, 0u); }", Width::Lane)
         .build()?;
     let samples = if device.is_cpu() { 200 } else { 3_000 };
     println!("\n{:<66} p50 us    p99 us", "from the signal to its answer seen by the host");
@@ -303,7 +305,7 @@ const UNCOUNTED: u32 = 3;
 fn many(device: &Device, program: &Program) -> Result<(), BackendError> {
     let log2 = if device.is_cpu() { 16 } else { 20 };
     println!("\n{} tasks that one signal resumes, until the last one runs     M resumes/s", 1u32 << log2);
-    let warmer = Warmer::new(device)?;
+    let warmer = Warmer::new(device, program, Task::new(ENDLESS))?;
     // The default has fewer shards for so large a capacity, whose rings are large.
     for (workers, shards) in [(None, None), (None, Some(32)), (Some(1024), Some(64)), (Some(2048), Some(64))] {
         if device.is_cpu() && workers.is_some() {

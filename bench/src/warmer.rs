@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use taskring::{BackendError, Device, Mode, Program, Runtime, RuntimeOptions, Task, Width};
+use taskring::{BackendError, Device, Mode, Program, Runtime, RuntimeOptions, Task};
 
 use crate::run::LONGEST;
 
@@ -14,20 +14,18 @@ const RISES: Duration = Duration::from_millis(150);
 pub struct Warmer(Option<Runtime>);
 
 impl Warmer {
-    /// For a CPU, whose clocks are up already, one that does nothing.
+    /// With tasks of this program that yield for longer than anything is measured. For a CPU, whose clocks are up already, one that does nothing.
     ///
     /// # Errors
-    /// As [`Runtime::new`].
-    pub fn new(device: &Device) -> Result<Self, BackendError> {
+    /// As [`Runtime::new`] and [`Runtime::submit_batch`].
+    pub fn new(device: &Device, program: &Program, endless: Task) -> Result<Self, BackendError> {
         if device.is_cpu() {
             return Ok(Self(None));
         }
-        let endless = "Turn endless(TaskWorkItem task) { return task_yield(0u, 0u); }";
-        let program = Program::builder().op("endless", endless, Width::Lane).build()?;
         let options = RuntimeOptions { mode: Mode::Boundary, launch_on_submit: false, ..Default::default() };
-        let runtime = Runtime::new(device, &program, options)?;
+        let runtime = Runtime::new(device, program, options)?;
         // They yield until the runtime goes.
-        _ = runtime.submit_batch(&vec![Task::new(0).item(); 1 << 10])?;
+        _ = runtime.submit_batch(&vec![endless.item(); 1 << 10])?;
         Ok(Self(Some(runtime)))
     }
 

@@ -249,7 +249,8 @@ impl Inner {
             }
             let nap = match self.step()? {
                 Some(Step::Progress) => continue,
-                Some(Step::Running { .. }) if polls => continue,
+                // Who drives at this moment drives on; a record may come any time.
+                Some(Step::Running { .. }) | None if polls => continue,
                 Some(Step::Running { .. }) if self.residency.is_live() => SHORT_NAP,
                 Some(Step::Running { end, .. }) => {
                     let left = deadline.saturating_duration_since(Instant::now());

@@ -27,7 +27,7 @@ fn measure(run: &mut Run<'_>) -> Result<(), Error> {
             let variant = Variant::alternative(format!("the bound, aging_ticks {aging_ticks}"));
             run.note(variant, Samples::Repeated(bound));
         }
-        let runtime = run.runtime_of(&program, options)?;
+        let runtime = run.runtime_of(program, options)?;
         let (gate, mut tally) = (Gate::new(run.device(), &runtime)?, Tally::default());
         let load = Load::start(&runtime, &gate, TaskPriority::Critical, 0, 2 * batch * workers, &mut tally)?;
         let variant = Variant::ours(format!("taskring, aging_ticks {aging_ticks}"));

@@ -32,7 +32,7 @@ const ATTEMPTS: u32 = 8;
 
 fn measure(run: &mut Run<'_>) -> Result<(), Error> {
     let program = program()?;
-    let Some(rounds) = rounds_of_a_turn(run, &program)? else { return Ok(()) };
+    let Some(rounds) = rounds_of_a_turn(run, program)? else { return Ok(()) };
     for (variant, shards) in
         [(Variant::alternative("one shard"), Some(1)), (Variant::ours("taskring, the default number of shards"), None)]
     {
@@ -46,7 +46,7 @@ fn measure(run: &mut Run<'_>) -> Result<(), Error> {
         let mut rates = Vec::new();
         for attempt in 1.. {
             let options = RuntimeOptions { slice_time: Some(slice_time), ..options.clone() };
-            let runtime = run.runtime_of(&program, options)?;
+            let runtime = run.runtime_of(program, options)?;
             for _ in 0..run.size().pick(1, 3, 5) {
                 run.go_on()?;
                 rates.push(judged(run, &runtime, rounds)?);

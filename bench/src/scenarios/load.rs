@@ -1,7 +1,7 @@
 //! Work that keeps the device busy, for the scenarios that look at what else goes on.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use taskring::device::{Loops, Probe};
@@ -54,10 +54,15 @@ pub(super) fn unfit(run: &Run<'_>) -> Result<Option<String>, Error> {
     })
 }
 
-/// The program of both.
-pub(super) fn program() -> Result<Program, Error> {
+/// The program of both, compiled once for all scenarios: it takes seconds.
+pub(super) fn program() -> Result<&'static Program, Error> {
+    static PROGRAM: OnceLock<Program> = OnceLock::new();
+    if let Some(program) = PROGRAM.get() {
+        return Ok(program);
+    }
     let nothing = "Turn nothing(TaskWorkItem task) { return task_complete(); }";
-    Ok(Program::builder().op("nothing", nothing, Width::Lane).op("spins", spins(), Width::Lane).build()?)
+    let program = Program::builder().op("nothing", nothing, Width::Lane).op("spins", spins(), Width::Lane).build()?;
+    Ok(PROGRAM.get_or_init(|| program))
 }
 
 /// The grid of the scenarios with load: the default one, in numbers.

@@ -6,6 +6,7 @@ use taskring::{Device, Mode, Program, Runtime, RuntimeOptions, Task, TaskWorkIte
 
 use super::drain::{PRIORITIES, submit_all};
 use super::load::Gate;
+use super::ops::YIELDS;
 use super::recorded::{INDEPENDENT, independent, records};
 use super::{SUBMISSION_EACH, submission_each};
 use crate::run::{LONGEST, settle};
@@ -43,6 +44,16 @@ fn program(width: Width) -> Result<Program, Error> {
     Ok(Program::builder().op("nothing", nothing, width).op("gated", gated, width).build()?)
 }
 
+/// For lanes and for subgroups, compiled side by side: each takes seconds.
+fn programs() -> Result<[Program; 2], Error> {
+    std::thread::scope(|scope| {
+        let lane = scope.spawn(|| program(Width::Lane));
+        let subgroup = program(Width::Subgroup);
+        let lane = lane.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        Ok([lane?, subgroup?])
+    })
+}
+
 fn measure(run: &mut Run<'_>) -> Result<(), Error> {
     submission_each(run, |count, seconds| count / seconds)?;
     independent(run, |count, seconds| count / seconds)?;
@@ -54,22 +65,29 @@ fn measure(run: &mut Run<'_>) -> Result<(), Error> {
     let all = shapes.iter().map(|(count, fills)| count * fills).max().unwrap_or(0);
     records(run, all, 16)?;
     records(run, all, 32)?;
-    let warmer = Warmer::new(run.device())?;
+    let warmer = Warmer::new(run.device(), run.program, Task::new(YIELDS).param(u32::MAX))?;
+    let [lane, subgroup] = programs()?;
     for &(count, fills) in shapes {
         if shards_that_fit(run.device(), count, 1).is_none() {
             let reason = format!("they need {} MiB, more than half of the device's memory", bytes(count, 1) >> 20);
             run.skip(Variant::ours(format!("taskring, {count} tasks at once")), reason);
             continue;
         }
-        shape(run, &warmer, Width::Lane, count, fills)?;
-        shape(run, &warmer, Width::Subgroup, count, fills)?;
+        shape(run, &warmer, &lane, Width::Lane, count, fills)?;
+        shape(run, &warmer, &subgroup, Width::Subgroup, count, fills)?;
     }
     Ok(())
 }
 
 /// Measures so many tasks, so many times, on several grids.
-fn shape(run: &mut Run<'_>, warmer: &Warmer, width: Width, count: u32, fills: u32) -> Result<(), Error> {
-    let program = program(width)?;
+fn shape(
+    run: &mut Run<'_>,
+    warmer: &Warmer,
+    program: &Program,
+    width: Width,
+    count: u32,
+    fills: u32,
+) -> Result<(), Error> {
     let wide = width == Width::Subgroup;
     let what = if wide { "subgroup" } else { "lane" };
     let times = if fills == 1 { String::new() } else { format!("{fills} times ") };
@@ -95,7 +113,7 @@ fn shape(run: &mut Run<'_>, warmer: &Warmer, width: Width, count: u32, fills: u3
         };
         let grid = workers.map_or("the default grid".into(), |workers| format!("{workers} workers"));
         let grid = shards.map_or(grid.clone(), |shards| format!("{grid}, {shards} shards"));
-        let runtime = run.runtime_of(&program, options)?;
+        let runtime = run.runtime_of(program, options)?;
         let prefilled = Prefilled { runtime: &runtime, gate: Gate::new(run.device(), &runtime)?, warmer };
         let mut tally = Tally::default();
         let rate = |took: Duration| f64::from(count) * f64::from(fills) / took.as_secs_f64();

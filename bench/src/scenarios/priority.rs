@@ -23,7 +23,7 @@ pub(super) const PRIORITY_UNDER_LOAD: Scenario = Scenario {
 
 fn measure(run: &mut Run<'_>) -> Result<(), Error> {
     let program = program()?;
-    let Some(rounds) = rounds_of_a_turn(run, &program)? else { return Ok(()) };
+    let Some(rounds) = rounds_of_a_turn(run, program)? else { return Ok(()) };
     dispatches(run, "one vkQueueSubmit behind 4 dispatches", On::Slices, 4, rounds)?;
     let other = "one vkQueueSubmit on the other queue, beside 64 dispatches";
     if run.device().other_queue_family().is_some() {
@@ -36,7 +36,7 @@ fn measure(run: &mut Run<'_>) -> Result<(), Error> {
     let loads: &[u32] =
         run.size().pick(&[200, 100, 50, 0], &[200, 100, 50, 25, 0], &[200, 150, 100, 75, 50, 25, 12, 0]);
     for &percent in loads {
-        let runtime = run.runtime_of(&program, options(run))?;
+        let runtime = run.runtime_of(program, options(run))?;
         let (gate, mut tally) = (Gate::new(run.device(), &runtime)?, Tally::default());
         let lanes = workers(run) * run.device().plan().subgroup_size;
         let count = lanes * percent / 100;
