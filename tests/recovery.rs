@@ -11,16 +11,20 @@ use std::time::Duration;
 use common::{LONG, device, run_all, words};
 use taskring::*;
 
-/// Counts each of its turns at word `task_id`, four of them.
-const FOUR: &str = "Turn NAME(TaskWorkItem task) {
+/// Turns that a task takes: so many that a worker's ninth turn still finds some to run, however few turns two workers need for all tasks once.
+const TURNS: u32 = 20;
+
+/// Counts each of its turns at word `task_id`.
+const COUNTS: &str = "Turn NAME(TaskWorkItem task) {
     if (task_lane() == 0u || LANE) buffer_atomic_add(task_output(task), task.task_id, 1u);
-    if (task.continuation_pc == 3u) return task_complete();
+    if (task.continuation_pc + 1u == TURNS) return task_complete();
     return task_yield(task.continuation_pc + 1u, 0u);
 }";
 
-fn four(name: &str, width: Width, restartable: bool) -> OpSource {
+fn counts(name: &str, width: Width, restartable: bool) -> OpSource {
     let lane = if width == Width::Lane { "true" } else { "false" };
-    let op = OpSource::new(name, FOUR.replace("NAME", name).replace("LANE", lane), width);
+    let glsl = COUNTS.replace("NAME", name).replace("LANE", lane).replace("TURNS", &format!("{TURNS}u"));
+    let op = OpSource::new(name, glsl, width);
     if restartable { op.restartable() } else { op }
 }
 
@@ -33,18 +37,22 @@ fn tasks_of_a_restartable_op_outlive_a_cut_slice() {
     let device = device();
     for width in [Width::Lane, Width::Subgroup] {
         for turn in [1, 2, 5, 9] {
-            let program = Program::builder().source(four("four", width, true)).build().unwrap();
+            let program = Program::builder().source(counts("counts", width, true)).build().unwrap();
             let runtime = device.runtime(&program, cut_in(turn));
             let counts = device.report(256);
             let output = runtime.register_buffer(0, &counts, 0..1024).unwrap();
             let tasks: Vec<TaskWorkItem> = (0..200).map(|id| Task::new(0).id(id).output(output).item()).collect();
             let ended = run_all(&runtime, &tasks);
             assert_eq!(runtime.stats().recoveries, 1);
-            assert!(ended.iter().all(|completion| (completion.outcome, completion.yield_count) == (Outcome::Done, 3)));
+            assert!(
+                ended
+                    .iter()
+                    .all(|completion| (completion.outcome, completion.yield_count) == (Outcome::Done, TURNS - 1))
+            );
             // A turn that was cut ran, was not committed, and ran again.
             let counts = words(&counts);
-            assert!(counts[..200].iter().all(|count| [4, 5].contains(count)), "{counts:?}");
-            assert!(counts[..200].contains(&5), "the cut hit somebody");
+            assert!(counts[..200].iter().all(|count| [TURNS, TURNS + 1].contains(count)), "{counts:?}");
+            assert!(counts[..200].contains(&(TURNS + 1)), "the cut hit somebody");
         }
     }
 }
@@ -53,7 +61,7 @@ fn tasks_of_a_restartable_op_outlive_a_cut_slice() {
 fn a_cut_turn_of_another_op_faults_and_everything_else_goes_on() {
     let device = device();
     for width in [Width::Lane, Width::Subgroup] {
-        let program = Program::builder().source(four("four", width, false)).build().unwrap();
+        let program = Program::builder().source(counts("counts", width, false)).build().unwrap();
         let runtime = device.runtime(&program, cut_in(3));
         let counts = device.report(256);
         let output = runtime.register_buffer(0, &counts, 0..1024).unwrap();
@@ -66,7 +74,7 @@ fn a_cut_turn_of_another_op_faults_and_everything_else_goes_on() {
         for completion in &ended {
             let turns = counts[completion.task_id as usize];
             match completion.outcome {
-                Outcome::Done => assert_eq!(turns, 4),
+                Outcome::Done => assert_eq!(turns, TURNS),
                 Outcome::Faulted(_) => {
                     assert_eq!(turns, completion.yield_count + 1, "the cut turn ran and was not committed")
                 }
@@ -78,7 +86,7 @@ fn a_cut_turn_of_another_op_faults_and_everything_else_goes_on() {
 #[test]
 fn what_waits_goes_on_waiting_after_a_cut() {
     let device = device();
-    let program = Program::builder().source(four("four", Width::Lane, true)).build().unwrap();
+    let program = Program::builder().source(counts("counts", Width::Lane, true)).build().unwrap();
     let runtime = device.runtime(&program, RuntimeOptions { launch_on_submit: false, workers: Some(1), ..cut_in(2) });
     let counts = device.report(256);
     let output = runtime.register_buffer(0, &counts, 0..1024).unwrap();
@@ -93,13 +101,13 @@ fn what_waits_goes_on_waiting_after_a_cut() {
     assert_eq!(runtime.drain(LONG), Err(BackendError::Stalled { paused: 30 }));
     runtime.signal(0, 2).unwrap();
     runtime.drain(LONG).unwrap();
-    assert_eq!(words(&counts)[..60], [4; 60]);
+    assert_eq!(words(&counts)[..60], [TURNS; 60]);
 }
 
 #[test]
 fn a_stop_after_a_cut_reports_the_turns_that_were_committed() {
     let device = device();
-    let program = Program::builder().source(four("four", Width::Lane, true)).build().unwrap();
+    let program = Program::builder().source(counts("counts", Width::Lane, true)).build().unwrap();
     let options = RuntimeOptions { launch_on_submit: false, workers: Some(1), ..cut_in(3) };
     let runtime = device.runtime(&program, options);
     let counts = device.report(16);
