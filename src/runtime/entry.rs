@@ -65,9 +65,9 @@ impl Entry {
         self.tag & (GENERATION | STATUS) == ticket & GENERATION | Status::InFlight as u32
     }
 
-    /// The same of one whose end is nobody's but whoever takes completions in bulk.
+    /// The same of one whose end is nobody's but whoever's takes completions in bulk.
     #[inline]
-    pub(super) fn ends_plainly(&self, ticket: u32) -> bool {
+    pub(super) fn ends_in_bulk(&self, ticket: u32) -> bool {
         self.tag == ticket & GENERATION | Status::InFlight as u32 | (Delivery::Bulk as u32) << DELIVERY_SHIFT
     }
 
@@ -124,11 +124,11 @@ mod tests {
             let ticket = entry.ticket(5);
             assert_eq!(ticket, 5 | turn << abi::TR_TICKET_GENERATION_SHIFT);
             assert!(entry.is_in_flight(ticket) && !entry.is_in_flight(ticket.wrapping_add(NEXT)));
-            assert_eq!(entry.ends_plainly(ticket), delivery == Delivery::Bulk);
+            assert_eq!(entry.ends_in_bulk(ticket), delivery == Delivery::Bulk);
             assert!(!entry.is_announced());
             entry.announce();
             assert!(entry.is_announced() && entry.is_in_flight(ticket));
-            assert_eq!((entry.delivery(), entry.ends_plainly(ticket)), (delivery, false));
+            assert_eq!((entry.delivery(), entry.ends_in_bulk(ticket)), (delivery, false));
             for status in [Status::Kept, Status::Queued, Status::Free] {
                 entry.set_status(status);
                 assert_eq!((entry.status(), entry.delivery(), entry.ticket(5)), (status, delivery, ticket));

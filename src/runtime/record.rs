@@ -17,7 +17,6 @@ const RECORD: u64 = size_of::<CompletionRecord>() as u64;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct End {
     record: CompletionRecord,
-    /// Whatever was here before, if the record has none.
     counts: CompletionCounts,
 }
 
@@ -39,17 +38,9 @@ impl End {
         self.record.lap & abi::TR_RECORD_FAULTED != 0
     }
 
+    /// All 0 if nothing was counted of it.
     pub(super) fn counts(&self) -> CompletionCounts {
-        if self.is_counted() { self.counts } else { CompletionCounts::default() }
-    }
-
-    fn is_counted(&self) -> bool {
-        self.record.lap & abi::TR_RECORD_COUNTED != 0
-    }
-
-    /// Neither faulted nor counted.
-    pub(super) fn is_plain(&self) -> bool {
-        self.record.lap & (abi::TR_RECORD_FAULTED | abi::TR_RECORD_COUNTED) == 0
+        self.counts
     }
 }
 
@@ -98,9 +89,9 @@ impl<'a> Ring<'a> {
             if !is_of_lap(record.lap, lap) || !is_whole(&record) {
                 break;
             }
-            end.record = record;
+            *end = End { record, counts: CompletionCounts::default() };
             count += 1;
-            if end.is_counted() {
+            if record.lap & abi::TR_RECORD_COUNTED != 0 {
                 // Pairs with the kernel's release before it stored the record.
                 fence(Acquire);
                 end.counts = self.counts(record.ticket & abi::TR_INDEX_MASK)?;

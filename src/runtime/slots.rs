@@ -64,11 +64,14 @@ impl FreeSlots {
 
     /// Slots that nobody has any more.
     pub(super) fn release(&mut self, slots: impl IntoIterator<Item = u32>) {
-        let mut freed = Freed::default();
-        for slot in slots {
-            freed.add(self, slot);
-        }
-        freed.release(self);
+        let mut freeing = self.freeing();
+        slots.into_iter().for_each(|slot| freeing.add(slot));
+    }
+
+    /// For slots that become free one after the other, and are free once it is dropped.
+    pub(super) fn freeing(&mut self) -> Freeing<'_> {
+        let Self { words, count, last, .. } = self;
+        Freeing { words, count, last, word: 0, bits: 0 }
     }
 
     fn place(slot: u32) -> (usize, u64) {
@@ -76,33 +79,37 @@ impl FreeSlots {
     }
 }
 
-/// Slots that become free one after the other, and are not until all are. A word is stored once for all that follow each other in it: a store and a
-/// load of it for each would wait for one another.
-#[derive(Debug, Default)]
-pub(super) struct Freed {
+/// A word of bits is stored once for all slots that follow each other in it: a store and a load of it for each would wait for one another.
+#[derive(Debug)]
+pub(super) struct Freeing<'a> {
+    words: &'a mut [u64],
+    count: &'a mut usize,
+    last: &'a mut u32,
     word: usize,
     bits: u64,
-    count: usize,
-    last: u32,
 }
 
-impl Freed {
+impl Freeing<'_> {
     #[inline]
-    pub(super) fn add(&mut self, free: &mut FreeSlots, slot: u32) {
+    pub(super) fn add(&mut self, slot: u32) {
         let (word, bit) = FreeSlots::place(slot);
         if word != self.word {
-            free.words[self.word] |= self.bits;
-            (self.word, self.bits) = (word, 0);
+            self.store();
+            self.word = word;
         }
-        (self.bits, self.count, self.last) = (self.bits | bit, self.count + 1, slot);
+        self.bits |= bit;
+        *self.last = slot;
     }
 
-    pub(super) fn release(self, free: &mut FreeSlots) {
-        if self.count > 0 {
-            free.words[self.word] |= self.bits;
-            free.count += self.count;
-            free.last = self.last;
-        }
+    fn store(&mut self) {
+        *self.count += self.bits.count_ones() as usize;
+        self.words[self.word] |= std::mem::take(&mut self.bits);
+    }
+}
+
+impl Drop for Freeing<'_> {
+    fn drop(&mut self) {
+        self.store();
     }
 }
 

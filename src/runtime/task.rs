@@ -1,7 +1,7 @@
 //! Tasks as the host writes them, and as they come back.
 
 use super::record::End;
-use crate::abi::{self, MegakernelWorkItem, TaskPriority, TaskState, TaskWorkItem, TimelineId};
+use crate::abi::{self, CompletionCounts, MegakernelWorkItem, TaskPriority, TaskState, TaskWorkItem, TimelineId};
 
 /// Builds a [`TaskWorkItem`] to submit.
 ///
@@ -180,23 +180,19 @@ impl Completion {
         }
     }
 
-    /// Of a task that is done, and was not counted.
-    pub(super) fn plain(id: SubmissionId, task_id: u32, continuation_data: u32) -> Self {
-        let (age_ticks, requeue_count, yield_count) = (0, 0, 0);
-        Self { id, outcome: Outcome::Done, task_id, continuation_data, age_ticks, requeue_count, yield_count }
+    pub(super) fn of_record(id: SubmissionId, task_id: u32, end: &End) -> Self {
+        match end.is_faulted() {
+            true => Self { outcome: Outcome::Faulted(end.continuation_data()), ..Self::done(id, task_id, end) },
+            false => Self::done(id, task_id, end),
+        }
     }
 
-    pub(super) fn of_record(id: SubmissionId, task_id: u32, end: &End) -> Self {
-        let (continuation_data, counts) = (end.continuation_data(), end.counts());
-        Self {
-            id,
-            outcome: if end.is_faulted() { Outcome::Faulted(continuation_data) } else { Outcome::Done },
-            task_id,
-            continuation_data,
-            age_ticks: counts.age_ticks,
-            requeue_count: counts.requeue_count,
-            yield_count: counts.yield_count,
-        }
+    /// The same of a task that did not fault.
+    #[inline]
+    pub(super) fn done(id: SubmissionId, task_id: u32, end: &End) -> Self {
+        let CompletionCounts { age_ticks, requeue_count, yield_count, .. } = end.counts();
+        let continuation_data = end.continuation_data();
+        Self { id, outcome: Outcome::Done, task_id, continuation_data, age_ticks, requeue_count, yield_count }
     }
 }
 
