@@ -1,7 +1,7 @@
 //! The instance that taskring makes for itself: loader, validation layer, message log.
 
 use std::ffi::{CStr, CString, c_void};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use ash::ext::{debug_utils, validation_features};
 use ash::vk;
@@ -77,16 +77,12 @@ pub(super) struct Instance {
     names: bool,
     messenger: Option<(debug_utils::Instance, vk::DebugUtilsMessengerEXT)>,
     log: ValidationLog,
-    /// Keeps the loader's library open for as long as its functions are called.
     entry: ash::Entry,
 }
 
 impl Instance {
     pub(super) fn new(application_name: &str, validation: bool) -> Result<Self, BackendError> {
-        // SAFETY: opening the system's Vulkan loader runs its initializers, which the platform vouches for.
-        let entry =
-            unsafe { ash::Entry::load() }.map_err(|error| BackendError::NoLoader { reason: error.to_string() })?;
-
+        let entry = loader()?;
         let layers: &[&'static CStr] = if validation { &[VALIDATION_LAYER] } else { &[] };
         if validation && !has_validation_layer(&entry)? {
             return Err(BackendError::NoValidationLayer { layer: VALIDATION_LAYER_NAME });
@@ -186,6 +182,18 @@ fn has_validation_layer(entry: &ash::Entry) -> Result<bool, BackendError> {
     let layers = unsafe { entry.enumerate_instance_layer_properties() }
         .map_err(|result| BackendError::vulkan("vkEnumerateInstanceLayerProperties", result))?;
     Ok(layers.iter().any(|layer| layer.layer_name_as_c_str() == Ok(VALIDATION_LAYER)))
+}
+
+/// The system's Vulkan loader. Once open it stays so: with the last device of several it would go, and drivers with it, while other threads open it anew or
+/// have yet to end what a driver began in them.
+fn loader() -> Result<ash::Entry, BackendError> {
+    static LOADER: OnceLock<ash::Entry> = OnceLock::new();
+    if let Some(loader) = LOADER.get() {
+        return Ok(loader.clone());
+    }
+    // SAFETY: opening the system's Vulkan loader runs its initializers, which the platform vouches for.
+    let loader = unsafe { ash::Entry::load() }.map_err(|error| BackendError::NoLoader { reason: error.to_string() })?;
+    Ok(LOADER.get_or_init(|| loader).clone())
 }
 
 fn extensions(entry: &ash::Entry, layer: Option<&CStr>) -> Result<Vec<vk::ExtensionProperties>, BackendError> {
