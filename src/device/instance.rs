@@ -184,8 +184,8 @@ fn has_validation_layer(entry: &ash::Entry) -> Result<bool, BackendError> {
     Ok(layers.iter().any(|layer| layer.layer_name_as_c_str() == Ok(VALIDATION_LAYER)))
 }
 
-/// The system's Vulkan loader. Once open it stays so: with the last device of several it would go, and drivers with it, while other threads open it anew or
-/// have yet to end what a driver began in them.
+/// The system's Vulkan loader. Once open it stays so: with the last device of several it would be unmapped while other threads open it anew. Drivers it opens
+/// and closes by itself, with its instances.
 fn loader() -> Result<ash::Entry, BackendError> {
     static LOADER: OnceLock<ash::Entry> = OnceLock::new();
     if let Some(loader) = LOADER.get() {

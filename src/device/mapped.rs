@@ -149,7 +149,9 @@ impl Mapped {
     /// As [`Mapped::read`], for all of them.
     #[inline]
     pub(crate) fn each<T: Pod>(&self, offset: u64, count: usize) -> Result<impl Iterator<Item = T>, BackendError> {
-        let first = self.range(offset, (count * size_of::<T>()) as u64)?;
+        const { assert!(size_of::<T>().is_multiple_of(WORD as usize), "whole words") };
+        // More than there can be, if it is more than fits.
+        let first = self.range(offset, (count as u64).saturating_mul(size_of::<T>() as u64) / WORD * WORD)?;
         let words = size_of::<T>() / WORD as usize;
         Ok((0..count).map(move |value| {
             let mut target = T::zeroed();
@@ -264,6 +266,7 @@ mod tests {
         assert_eq!(window.mapped.store(12, 9, Ordering::Relaxed), Ok(()));
         assert_eq!(pairs.collect::<Vec<_>>(), [[9, 4], [5, 6]]);
         assert!(window.mapped.each::<[u32; 2]>(8, 3).is_err() && window.mapped.each::<[u32; 2]>(2, 1).is_err());
+        assert!(window.mapped.each::<[u32; 4]>(0, 1 << 60).is_err(), "more bytes than a number has");
     }
 
     #[test]

@@ -340,6 +340,21 @@ mod tests {
     }
 
     #[test]
+    fn ends_of_all_kinds_go_where_they_belong_in_their_order_up_to_one_that_comes_twice() {
+        let mut journal = Journal::new(8);
+        let bulk = admit(&mut journal, &[TaskWorkItem::default(); 4], Delivery::Bulk);
+        let handle = admit(&mut journal, &[TaskWorkItem::default()], Delivery::Handle)[0].ticket;
+        let ends = [bulk[2].ticket, handle, bulk[0].ticket, bulk[2].ticket, bulk[1].ticket].map(record::end);
+        let mut into = Vec::new();
+        let ended = journal.end_by_records(&ends, Some(&mut into));
+        assert_eq!(ended, Ended { count: 3, faulted: 0, oldest: 0 });
+        assert_eq!(into.iter().map(|one| one.id.number()).collect::<Vec<_>>(), [2, 0]);
+        assert_eq!((journal.in_flight(), journal.room()), (2, 5), "the handle's is kept");
+        assert_eq!(journal.take(handle).map(|one| one.id.number()), Some(4));
+        assert_eq!(journal.room(), 6);
+    }
+
+    #[test]
     fn a_dropped_handle_frees_its_slot_whenever_the_task_ends() {
         let mut journal = Journal::new(1);
         let before = admit(&mut journal, &[TaskWorkItem::default()], Delivery::Handle)[0].ticket;
