@@ -3,19 +3,20 @@
 mod frames;
 
 use std::collections::VecDeque;
-use std::sync::atomic::AtomicU32;
-use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Condvar, MutexGuard};
 use std::time::{Duration, Instant};
 
+use super::ends::Ends;
 use super::groups::{Announcement, Urgency};
 use super::memory::{Memory, SLICES, record_offset};
 use super::options::RuntimeOptions;
 use super::pace::{Orders, Pace};
 use super::recovery;
+use super::roster::Roster;
 use super::slices::{Slices, exit_record, host};
 use super::state::State;
 use super::timelines::Reached;
+use super::turns::Turns;
 use crate::abi::{self, SliceExit, SliceLaunch, SlotMeta, TaskWorkItem};
 use crate::error::BackendError;
 use crate::policy::{self, Launch, LaunchDecision, LaunchFacts, LaunchPins, MegakernelLaunchRequest};
@@ -37,50 +38,25 @@ pub(super) enum Step {
     Idle,
 }
 
-/// State and the news that it changed.
+/// What threads share, and the news that it changed.
 #[derive(Debug)]
 pub(super) struct Shared {
-    state: Mutex<State>,
-    /// Threads that wait for the state. A hint, so all its accesses are relaxed.
-    waiting: AtomicU32,
+    state: Turns<State>,
+    /// The state has them too: to be locked alone, or inside of it.
+    pub(super) ends: Arc<Turns<Ends>>,
+    pub(super) roster: Arc<Roster>,
     pub(super) changed: Condvar,
 }
 
-/// How often a thread looks whether it may have the state, before it goes ahead or sleeps for it: longer than it takes to wake one that sleeps.
-const LOOKS: u32 = 2048;
-
 impl Shared {
     pub(super) fn new(state: State) -> Self {
-        Self { state: Mutex::new(state), waiting: AtomicU32::new(0), changed: Condvar::new() }
+        let (ends, roster) = (state.ends.clone(), state.journal.roster.clone());
+        Self { state: Turns::new(state), ends, roster, changed: Condvar::new() }
     }
 
-    /// Locks the state, which nobody keeps for long. A mutex goes to whoever asks at the right moment, and a thread that locks it again and again
-    /// would always be that one; here it lets those go first who wait already.
+    /// Locks the state.
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
-        for _ in 0..LOOKS {
-            if self.waiting.load(Relaxed) == 0 {
-                break;
-            }
-            std::hint::spin_loop();
-        }
-        self.try_lock().unwrap_or_else(|| {
-            self.waiting.fetch_add(1, Relaxed);
-            let state = (0..LOOKS).find_map(|_| {
-                std::hint::spin_loop();
-                self.try_lock()
-            });
-            let state = state.unwrap_or_else(|| self.state.lock().unwrap_or_else(PoisonError::into_inner));
-            self.waiting.fetch_sub(1, Relaxed);
-            state
-        })
-    }
-
-    fn try_lock(&self) -> Option<MutexGuard<'_, State>> {
-        match self.state.try_lock() {
-            Ok(state) => Some(state),
-            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
-            Err(TryLockError::WouldBlock) => None,
-        }
+        self.state.lock()
     }
 }
 
@@ -192,7 +168,7 @@ impl Driver {
     pub(super) fn finish(&mut self, context: &Context<'_>, deadline: Instant) -> Result<(), BackendError> {
         // Groups may have ended with the last slice, and somebody may wait for their values.
         let settled = self.settle(context, deadline).and_then(|()| self.announce(context));
-        let submitted = context.shared.lock().journal.groups.submitted();
+        let submitted = context.shared.ends.lock().deliveries.groups.submitted();
         for Announcement { timeline, value, .. } in submitted {
             if !timeline.wait(value, deadline.saturating_duration_since(Instant::now()))? {
                 tracing::warn!(value, "an announced value is not signalled yet");
@@ -204,13 +180,10 @@ impl Driver {
 
     /// Signals what is due after the slices that were submitted, the last of which has held the last task of its group.
     pub(super) fn announce(&mut self, context: &Context<'_>) -> Result<(), BackendError> {
-        let due = {
-            let mut state = context.shared.lock();
-            if !state.journal.groups.has_finished() {
-                return Ok(());
-            }
-            state.journal.groups.take_due()
-        };
+        if !context.shared.roster.ends.0.is_due() {
+            return Ok(());
+        }
+        let due = context.shared.ends.lock().deliveries.take_due();
         if due.iter().any(|announcement| announcement.urgency == Urgency::Now) {
             self.call_off(context)?;
         }
@@ -250,8 +223,11 @@ impl Driver {
         if self.due(context).is_none_or(|due| Instant::now() < due) {
             return Ok(false);
         }
-        let mut state = context.shared.lock();
-        state.listen_a_while(context.memory)?;
+        // Whoever has the ends at this moment listens.
+        if let Some(mut ends) = context.shared.ends.try_lock() {
+            ends.listen(context.memory)?;
+        }
+        let state = context.shared.lock();
         Ok(!state.stopped && state.journal.in_flight() > 0)
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use ash::vk;
 
 use super::groups::{Announcement, Urgency};
+use super::roster::Roster;
 use super::task::SubmissionId;
 use super::timelines::{Carrier, Courier, Signaller, Source, record_epoch};
 use super::{Runtime, TaskHandle};
@@ -232,12 +233,7 @@ impl Runtime {
     pub fn cancel(&self, tasks: impl IntoIterator<Item = SubmissionId>) -> Result<usize, BackendError> {
         let mut ids: Vec<SubmissionId> = tasks.into_iter().collect();
         ids.sort_unstable();
-        let count = self.0.with_state(|state, memory| {
-            let tickets = state.journal.tickets_of(&ids);
-            let count = tickets.len();
-            state.cancel(memory, tickets)?;
-            Ok(count)
-        })?;
+        let count = self.0.with_state(|state, memory| state.cancel(memory, |roster| roster.tickets_of(&ids)))?;
         self.0.launch_after_submit();
         Ok(count)
     }
@@ -253,10 +249,8 @@ impl TaskHandle {
             // Its slot is another task's.
             return Ok(());
         }
-        self.inner.with_state(|state, memory| match state.journal.has_ended(self.ticket) {
-            true => Ok(()),
-            false => state.cancel(memory, vec![self.ticket]),
-        })?;
+        let unended = |roster: &Roster| if roster.has_ended(self.ticket) { vec![] } else { vec![self.ticket] };
+        self.inner.with_state(|state, memory| state.cancel(memory, unended))?;
         self.inner.launch_after_submit();
         Ok(())
     }
@@ -300,7 +294,7 @@ impl Runtime {
         ids.sort_unstable();
         self.accept_semaphore(timeline)?;
         let announcement = Announcement { timeline: timeline.clone(), value, urgency };
-        self.0.with_state(|state, _| state.journal.group(&ids, announcement))?;
+        self.0.with_state(|state, _| state.ends.lock().deliveries.group(&state.journal, &ids, announcement))?;
         self.0.launch_after_submit();
         // From now on it looks for ends while slices run.
         self.0.alarm.rouse();

@@ -32,9 +32,9 @@ impl Future for TaskHandle {
         let ticket = self.ticket;
         let ended = self.inner.poll(
             context,
-            |state, memory| {
-                state.listen(memory)?;
-                Ok(state.journal.take(ticket))
+            |_, ends, memory| {
+                while ends.listen(memory)? {}
+                Ok(ends.deliveries.take(ticket))
             },
             |wakers, waker| wakers.wait_for(ticket & abi::TR_INDEX_MASK, waker),
         );
@@ -68,8 +68,10 @@ impl Runtime {
         }
         self.0.poll(
             context,
-            |state, memory| {
-                let taken = state.take_bulk(memory, limit, into)?;
+            |state, ends, memory| {
+                let had = into.len();
+                while ends.take_bulk(memory, limit - (into.len() - had), into)? {}
+                let taken = into.len() - had;
                 let over = state.stopped && state.journal.in_flight() == 0;
                 Ok((taken > 0 || over).then_some(taken))
             },

@@ -40,9 +40,9 @@ impl TaskHandle {
     pub fn wait(&mut self, timeout: Duration) -> Result<Completion, BackendError> {
         self.untaken()?;
         let ticket = self.ticket;
-        let completion = self.inner.drive(timeout, "a task to end", |state, memory| {
-            state.listen(memory)?;
-            Ok(state.journal.take(ticket))
+        let completion = self.inner.drive(timeout, "a task to end", || {
+            self.inner.listen()?;
+            Ok(self.inner.shared.ends.lock().deliveries.take(ticket))
         })?;
         self.taken = true;
         Ok(completion)
@@ -58,7 +58,7 @@ impl fmt::Debug for TaskHandle {
 impl Drop for TaskHandle {
     fn drop(&mut self) {
         if !self.taken {
-            self.inner.shared.lock().journal.forget(self.ticket);
+            self.inner.shared.ends.lock().deliveries.forget(self.ticket);
         }
     }
 }

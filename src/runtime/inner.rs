@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use super::driver::{Context, Driver, Shared, Step, UNENDED};
+use super::ends::Ends;
 use super::entry::Delivery;
 use super::keeper::{Alarm, NIGHT, Sleep};
 use super::memory::Memory;
@@ -12,7 +13,7 @@ use super::record::Ring;
 use super::slices::{self, SPIN};
 use super::state::State;
 use super::tables::Tables;
-use super::task::Accepted;
+use super::task::{Accepted, Completion};
 use super::timelines::Reached;
 use super::wakers::Woken;
 use crate::abi::TaskWorkItem;
@@ -62,12 +63,42 @@ impl Inner {
         &self,
         act: impl FnOnce(&mut State, &Memory) -> Result<T, BackendError>,
     ) -> Result<T, BackendError> {
-        let mut woken = Woken::default();
         let mut state = self.shared.lock();
         state.check()?;
-        let result = act(&mut state, self.memory()?);
-        woken.of(&mut state);
+        act(&mut state, self.memory()?)
+    }
+
+    /// Acts on the ends, and wakes those who waited for what it found.
+    pub(super) fn with_ends<T>(
+        &self,
+        act: impl FnOnce(&mut Ends, &Memory) -> Result<T, BackendError>,
+    ) -> Result<T, BackendError> {
+        let mut woken = Woken::default();
+        let mut ends = self.shared.ends.lock();
+        let result = act(&mut ends, self.memory()?);
+        woken.of(&mut ends);
         result
+    }
+
+    /// Takes over all that has been completed up to now, while slices run.
+    pub(super) fn listen(&self) -> Result<(), BackendError> {
+        let mut rounds = 0..self.options.capacity;
+        while self.with_ends(Ends::listen)? && rounds.next().is_some() {}
+        Ok(())
+    }
+
+    /// Completions of batched tasks, in the order of their ends, at most `limit`.
+    pub(super) fn take_bulk(&self, limit: usize, into: &mut Vec<Completion>) -> Result<usize, BackendError> {
+        let had = into.len();
+        // Whoever submits meanwhile must not keep it here for ever.
+        let most = had + limit.min(self.options.capacity as usize);
+        while self.with_ends(|ends, memory| ends.take_bulk(memory, most - into.len(), into))? {}
+        Ok(into.len() - had)
+    }
+
+    /// Announces the ends of groups that were just found.
+    pub(super) fn announce_due(&self) -> Result<(), BackendError> {
+        if self.shared.roster.ends.0.is_due() { self.step().map(drop) } else { Ok(()) }
     }
 
     pub(super) fn refuse(&self, state: &State, tasks: &[TaskWorkItem]) -> Result<(), BackendError> {
@@ -88,6 +119,7 @@ impl Inner {
     }
 
     pub(super) fn submit_batch(&self, tasks: &[TaskWorkItem], checked: bool) -> Result<Accepted, BackendError> {
+        self.make_room()?;
         let accepted = self.with_state(|state, memory| {
             // Those that are taken, and no others: of a large batch a full ring takes a little at a time.
             let count = if state.stopped { 0 } else { state.room(memory, tasks.len())? };
@@ -99,6 +131,11 @@ impl Inner {
         })?;
         self.launch_after_submit();
         Ok(accepted)
+    }
+
+    /// Whoever only submits would never see that dropped handles have made room.
+    pub(super) fn make_room(&self) -> Result<(), BackendError> {
+        if self.shared.roster.free.count() == 0 { self.listen() } else { Ok(()) }
     }
 
     /// What was submitted is submitted, whatever comes of the launch: an error of it is sticky, and the wait for the task says it.
@@ -144,9 +181,9 @@ impl Inner {
     /// The keeper's wait for a slice's end, for at most `time`, or until it is rung; meanwhile it looks for what has to be looked at before: epochs to be
     /// relayed, ends to be announced. False if it is to stop.
     pub(super) fn watch(&self, end: &Reached, time: Duration) -> Result<bool, BackendError> {
-        let (watched, awaited, next) = {
+        let (watched, awaited) = {
             let state = self.shared.lock();
-            (state.is_watched(), state.tables.timelines.awaited(), state.next_record())
+            (state.is_watched(), state.tables.timelines.awaited())
         };
         if !self.sleeps() {
             let nap = if watched { SHORT_NAP } else { NAP };
@@ -158,13 +195,14 @@ impl Inner {
             let moved = || awaited.iter().any(|(timeline, news)| timeline.value().is_ok_and(|value| value >= *news));
             let looks = if awaited.is_empty() { LOOKS } else { FEW_LOOKS };
             while Instant::now() < deadline && end.0.value()? < end.1 && !self.alarm.is_roused() && !moved() {
-                if self.record_comes(next, looks)? {
+                if self.record_comes(looks)? {
                     break;
                 }
             }
         }
         if watched {
-            self.with_state(|state, memory| state.relay(memory).and_then(|()| state.listen(memory)))?;
+            self.with_state(State::relay)?;
+            self.listen()?;
         }
         Ok(self.alarm.sleep(Some(Duration::ZERO)))
     }
@@ -198,10 +236,8 @@ impl Inner {
             tracing::error!(%error, "the runtime is broken");
             let mut state = self.shared.lock();
             state.broken.get_or_insert_with(|| error.clone());
-            state.journal.wakers.wake_all();
             drop(state);
-            self.shared.changed.notify_all();
-            self.wake();
+            self.wake_all();
         }
         error
     }
@@ -211,25 +247,18 @@ impl Inner {
         &self,
         timeout: Duration,
         wanted: &str,
-        mut done: impl FnMut(&mut State, &Memory) -> Result<Option<T>, BackendError>,
+        mut done: impl FnMut() -> Result<Option<T>, BackendError>,
     ) -> Result<T, BackendError> {
         let start = Instant::now();
         let deadline = deadline(timeout);
         let mut slices = None;
         loop {
-            let next = {
-                let mut woken = Woken::default();
-                let mut state = self.shared.lock();
-                let done = done(&mut state, self.memory()?);
-                woken.of(&mut state);
-                if let Some(result) = done? {
-                    let due = state.journal.groups.has_finished();
-                    drop(state);
-                    if due {
-                        self.step()?;
-                    }
-                    return Ok(result);
-                }
+            if let Some(result) = done()? {
+                self.announce_due()?;
+                return Ok(result);
+            }
+            {
+                let state = self.shared.lock();
                 state.check()?;
                 let slices = *slices.get_or_insert(state.stats.slices);
                 if Instant::now() >= deadline {
@@ -240,11 +269,10 @@ impl Inner {
                     }
                     return Err(BackendError::late(wanted, reached, timeout));
                 }
-                state.next_record()
-            };
-            // Without the lock, and before anything else: an answer takes microseconds.
+            }
+            // Without a lock, and before anything else: an answer takes microseconds.
             let polls = self.residency.is_live() && self.spins() && start.elapsed() < SPIN;
-            if polls && self.record_comes(next, LOOKS)? {
+            if polls && self.record_comes(LOOKS)? {
                 continue;
             }
             let nap = match self.step()? {
@@ -292,10 +320,10 @@ impl Inner {
     }
 
     /// Polls for the next completion record, so many times.
-    fn record_comes(&self, next: u32, looks: u32) -> Result<bool, BackendError> {
-        let ring = Ring::of(self.memory()?)?;
+    fn record_comes(&self, looks: u32) -> Result<bool, BackendError> {
+        let (ring, next) = (Ring::of(self.memory()?)?, self.shared.roster.ends.0.consumed());
         for _ in 0..looks {
-            // Who sees it looks again under the lock.
+            // Who sees it looks again with the ends.
             if ring.comes(next)? {
                 return Ok(true);
             }

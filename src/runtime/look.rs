@@ -17,7 +17,7 @@ pub(super) fn tasks(inner: &Inner, driver: &mut Driver, timeout: Duration) -> Re
         let left = recovery::in_slot(ticket, &slots, &metas);
         left.map_or(submitted, |item| waited(item, &metas[(ticket & abi::TR_INDEX_MASK) as usize], state.tick()))
     });
-    Ok(unfinished.chain(state.journal.faulted_untaken()).collect())
+    Ok(unfinished.chain(state.ends.lock().deliveries.faulted_untaken()).collect())
 }
 
 /// What a claim at this tick would add to the task's age: `tr_run` in `scheduler.comp`.

@@ -8,8 +8,8 @@ use std::sync::atomic::fence;
 
 use bytemuck::{Pod, Zeroable};
 
-use super::journal::Journal;
 use super::memory::Memory;
+use super::roster::Roster;
 use super::slices::host;
 use crate::abi::{self, TaskWorkItem};
 use crate::device::store_fence;
@@ -53,11 +53,11 @@ impl Mailbox {
     }
 
     /// How many lines can be written, at most `wanted`.
-    pub(super) fn room(&mut self, memory: &Memory, journal: &Journal, wanted: usize) -> Result<usize, BackendError> {
+    pub(super) fn room(&mut self, memory: &Memory, roster: &Roster, wanted: usize) -> Result<usize, BackendError> {
         let mut room = self.writable.wrapping_sub(self.published);
         while self.live
             && (room as usize) < wanted
-            && let read = self.read(memory, journal, (wanted as u32).min(memory.capacity) - room)?
+            && let read = self.read(memory, roster, (wanted as u32).min(memory.capacity) - room)?
             && read > 0
         {
             (self.writable, room) = (self.writable.wrapping_add(read), room + read);
@@ -68,12 +68,12 @@ impl Mailbox {
     }
 
     /// How many lines that the kernel has read follow each other from the oldest one on; not all of them, and no more than so many.
-    fn read(&self, memory: &Memory, journal: &Journal, most: u32) -> Result<u32, BackendError> {
+    fn read(&self, memory: &Memory, roster: &Roster, most: u32) -> Result<u32, BackendError> {
         let oldest = self.writable.wrapping_sub(memory.capacity);
         let at = oldest & (memory.capacity - 1);
         let lines = &self.lines[at as usize..(at + most).min(memory.capacity) as usize];
         let is_marked = || Ok(host(&memory.marks)?.load(u64::from(at) * 4, Relaxed)? == lap(memory.capacity, oldest));
-        were_read(lines, journal, is_marked)
+        were_read(lines, roster, is_marked)
     }
 
     /// An ended slice says that it has read all lines before this position.
@@ -144,10 +144,10 @@ impl Mailbox {
 /// their first turn have no mark, and of others the completion may be seen before the mark.
 fn were_read(
     lines: &[u32],
-    journal: &Journal,
+    roster: &Roster,
     is_marked: impl FnOnce() -> Result<bool, BackendError>,
 ) -> Result<u32, BackendError> {
-    let ended = lines.iter().take_while(|ticket| journal.has_ended(**ticket)).count();
+    let ended = lines.iter().take_while(|ticket| roster.has_ended(**ticket)).count();
     if ended == 0 && !lines.is_empty() { is_marked().map(u32::from) } else { Ok(ended as u32) }
 }
 
@@ -159,20 +159,24 @@ pub(super) fn lap(capacity: u32, position: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime::deliveries::Deliveries;
     use crate::runtime::entry::Delivery;
+    use crate::runtime::journal::Journal;
     use crate::runtime::record;
+    use std::sync::Arc;
 
     #[test]
     fn a_line_can_be_written_again_once_it_is_marked_or_its_task_has_ended() {
-        let (mut journal, mut lines) = (Journal::new(4), Vec::new());
+        let (roster, mut lines) = (Arc::new(Roster::new(4)), Vec::new());
+        let (mut journal, mut ends) = (Journal::new(roster.clone()), Deliveries::new(roster.clone()));
         journal.admit(&[TaskWorkItem::default(); 4], Delivery::Bulk, &mut lines);
         let tickets: Vec<u32> = lines.iter().map(|line| line.ticket).collect();
-        let read = |journal: &Journal, lines: &[u32], mark| were_read(lines, journal, || Ok(mark));
-        assert_eq!(read(&journal, &tickets[1..], true), Ok(1));
-        assert_eq!(read(&journal, &tickets[1..], false), Ok(0), "it was not read yet");
-        assert_eq!(read(&journal, &[], true), Ok(0));
-        assert_eq!(journal.end_by_records(&[record::end(tickets[1]), record::end(tickets[2])], None).count, 2);
-        assert_eq!(read(&journal, &tickets[1..], false), Ok(2), "their marks are late, or never come");
-        assert_eq!(read(&journal, &tickets, true), Ok(1), "one after the other");
+        let read = |lines: &[u32], mark| were_read(lines, &roster, || Ok(mark));
+        assert_eq!(read(&tickets[1..], true), Ok(1));
+        assert_eq!(read(&tickets[1..], false), Ok(0), "it was not read yet");
+        assert_eq!(read(&[], true), Ok(0));
+        assert_eq!(ends.end_by_records(&[record::end(tickets[1]), record::end(tickets[2])], None).count, 2);
+        assert_eq!(read(&tickets[1..], false), Ok(2), "their marks are late, or never come");
+        assert_eq!(read(&tickets, true), Ok(1), "one after the other");
     }
 }

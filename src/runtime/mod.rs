@@ -7,7 +7,9 @@
 //! that thread sleeps while nothing is to be done, and a runtime without [`RuntimeOptions::launch_on_submit`] has none.
 
 mod cancels;
+mod deliveries;
 mod driver;
+mod ends;
 mod entry;
 mod epochs;
 mod frames;
@@ -25,6 +27,7 @@ mod options;
 mod pace;
 mod record;
 mod recovery;
+mod roster;
 mod slices;
 mod slots;
 mod state;
@@ -34,6 +37,7 @@ mod task;
 mod timelines;
 #[cfg(feature = "self-substrate-adapters")]
 mod trends;
+mod turns;
 mod wakers;
 
 pub use futures::Completions;
@@ -139,6 +143,7 @@ impl Runtime {
     /// [`BackendError::Stopped`] after a stop. The task was not taken then.
     pub fn submit(&self, task: impl Into<TaskWorkItem>) -> Result<TaskHandle, BackendError> {
         let item = task.into();
+        self.0.make_room()?;
         let (id, ticket) = self.0.with_state(|state, memory| {
             self.0.refuse(state, &[item])?;
             let full = BackendError::Full { capacity: self.0.options.capacity };
@@ -177,7 +182,7 @@ impl Runtime {
     /// # Errors
     /// What the device or the driver gives; [`BackendError::DeviceLost`] stays.
     pub fn poll(&self) -> Result<bool, BackendError> {
-        self.0.with_state(|state, memory| state.listen(memory))?;
+        self.0.listen()?;
         Ok(matches!(self.0.step()?, Some(Step::Progress)))
     }
 
@@ -209,8 +214,8 @@ impl Runtime {
         if limit == 0 {
             return Ok(0);
         }
-        let taken = self.0.drive(timeout, "a completion", |state, memory| {
-            let taken = state.take_bulk(memory, limit, into)?;
+        let taken = self.0.drive(timeout, "a completion", || {
+            let taken = self.0.take_bulk(limit, into)?;
             Ok((taken > 0).then_some(taken))
         });
         match taken {
@@ -224,8 +229,9 @@ impl Runtime {
     /// # Errors
     /// [`BackendError::Stalled`] if all that is left waits for epochs; [`BackendError::Timeout`].
     pub fn drain(&self, timeout: Duration) -> Result<(), BackendError> {
-        self.0.drive(timeout, "all tasks to end", |state, memory| {
-            state.listen(memory)?;
+        self.0.drive(timeout, "all tasks to end", || {
+            self.0.listen()?;
+            let state = self.0.shared.lock();
             match state.stalled() {
                 Some(paused) => Err(BackendError::Stalled { paused }),
                 None => Ok((state.journal.in_flight() == 0).then_some(())),
@@ -316,7 +322,7 @@ impl Runtime {
     /// What has been done so far; turns, pauses and resumes are counted up to the end of the last slice. [`Runtime::snapshot`] ends one.
     #[must_use]
     pub fn stats(&self) -> RuntimeStats {
-        self.0.shared.lock().stats
+        self.0.shared.lock().stats()
     }
 
     /// What the last slice was launched with, and why; `None` before the first.
@@ -347,17 +353,16 @@ impl Runtime {
         self.0.settled(timeout, |inner, driver, left| {
             let (slots, metas) = driver.inspect(inner.memory()?, left)?;
             let mut state = inner.shared.lock();
-            let mut report = StopReport { ended: state.stats.done + state.stats.faulted, unfinished: Vec::new() };
+            let mut ends = inner.shared.ends.lock();
+            let mut report = StopReport { ended: ends.done + ends.faulted, unfinished: Vec::new() };
             for (ticket, id, submitted) in state.journal.unfinished() {
                 let item = recovery::in_slot(ticket, &slots, &metas).unwrap_or(submitted);
                 report.unfinished.push((id, item));
-                state.journal.end_by_item(ticket, &recovery::cancelled(item));
-                state.count(ticket, true);
+                ends.end_by_item(ticket, &recovery::cancelled(item));
             }
             state.wants_slice = false;
-            state.journal.wakers.wake_all();
-            inner.shared.changed.notify_all();
-            drop(state);
+            drop((ends, state));
+            inner.wake_all();
             // The groups of those that did not end have ended with them.
             if let Err(error) = driver.announce(&inner.context()?) {
                 tracing::error!(%error, "ends of groups could not be announced");

@@ -53,7 +53,9 @@ pub(super) fn recover(
     metas: &[SlotMeta],
     may_restart: bool,
 ) -> Result<(), BackendError> {
-    state.salvage(memory)?;
+    let ends = state.ends.clone();
+    let mut ends = ends.lock();
+    ends.salvage(memory)?;
     state.start_anew(memory)?;
     state.tables.timelines.start_anew();
     let (mut tickets, mut items) = (Vec::new(), Vec::new());
@@ -65,8 +67,7 @@ pub(super) fn recover(
         let meta = &metas[(ticket & abi::TR_INDEX_MASK) as usize];
         match fate(left, slot.is_some() && target_reached(&left, meta, epoch), restartable)? {
             Fate::Ended(item) => {
-                state.journal.end_by_item(ticket, &item);
-                state.count(ticket, item.state == abi::TASK_STATE_FAULTED);
+                ends.end_by_item(ticket, &item);
             }
             Fate::Published(item) => {
                 state.journal.update(ticket, item);

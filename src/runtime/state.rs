@@ -1,41 +1,37 @@
-//! What the submitting and the driving threads share: the host's side of the rings, and the journal.
+//! What the submitting and the driving threads share: the host's side of the submission ring, the tables, and the journal.
 
+use std::sync::Arc;
+
+use super::ends::Ends;
 use super::entry::Delivery;
 use super::journal::Journal;
 use super::mailbox::{LineTicket, Mailbox};
 use super::memory::Memory;
 use super::options::RuntimeOptions;
-use super::record::{End, Ring};
+use super::roster::Roster;
 use super::slices::host;
 use super::tables::Tables;
-use super::task::{Completion, RuntimeStats};
+use super::task::RuntimeStats;
 use super::timelines::{Courier, Source};
+use super::turns::Turns;
 use crate::abi::{self, SliceExit, TaskWorkItem, TimelineId};
 use crate::error::BackendError;
 use crate::policy::Launch;
 use crate::telemetry::TaskQueueSnapshot;
 
-/// Records that are read before anything is done with them. The device has written them, so each line of them comes from afar; those of one such pass come
-/// side by side.
-const TOGETHER: usize = 64;
-/// Records that are read before a slice is launched: some ten microseconds.
-const A_WHILE: usize = 512;
-
 #[derive(Debug)]
 pub(super) struct State {
+    /// Locked inside of the state, never the other way round.
+    pub(super) ends: Arc<Turns<Ends>>,
     pub(super) journal: Journal,
     pub(super) tables: Tables,
     pub(super) mailbox: Mailbox,
     /// Of the tasks that were accepted last; kept so that a submission allocates nothing.
     pub(super) tickets: Vec<LineTicket>,
-    /// Records that were just read.
-    ends: Box<[End; TOGETHER]>,
     pub(super) stats: RuntimeStats,
     pub(super) trace: Vec<abi::TraceRecord>,
     /// Submission ring positions that the device had admitted when the last slice ended.
     admitted: u32,
-    /// Completion ring positions read.
-    consumed: u32,
     /// Whether a slice would find something to do, if none runs.
     pub(super) wants_slice: bool,
     /// Whether a slice runs whose report is still to be taken over.
@@ -54,8 +50,6 @@ pub(super) struct State {
     tick: u32,
     /// Tasks that came back to the rings in the last slice, at least.
     came_back: u32,
-    /// The largest age of a task that has ended since the last launch.
-    oldest: u32,
     pub(super) last_launch: Option<Launch>,
     /// What partitions hold together and how old that is, smoothed, as of the last time that somebody looked.
     pub(super) usual: (u32, u32),
@@ -66,16 +60,16 @@ pub(super) struct State {
 
 impl State {
     pub(super) fn new(options: &RuntimeOptions, live: bool) -> Self {
+        let roster = Arc::new(Roster::new(options.capacity));
         Self {
-            journal: Journal::new(options.capacity),
+            ends: Arc::new(Turns::new(Ends::new(roster.clone(), live))),
+            journal: Journal::new(roster),
             tables: Tables::new(options.tenants, options.buffers, options.missed_signals),
             mailbox: Mailbox::new(live, options.capacity, options.missed_bells),
             tickets: Vec::new(),
-            ends: Box::new([End::default(); TOGETHER]),
             stats: RuntimeStats::default(),
             trace: Vec::new(),
             admitted: 0,
-            consumed: 0,
             wants_slice: false,
             slice_runs: false,
             courier: None,
@@ -86,12 +80,17 @@ impl State {
             pushed: 0,
             tick: 0,
             came_back: 0,
-            oldest: 0,
             last_launch: None,
             usual: (0, 0),
             stopped: false,
             broken: None,
         }
+    }
+
+    /// What has been done so far.
+    pub(super) fn stats(&self) -> RuntimeStats {
+        let ends = self.ends.lock();
+        RuntimeStats { done: ends.done, faulted: ends.faulted, ..self.stats }
     }
 
     /// Whether the runtime can be used at all.
@@ -123,7 +122,7 @@ impl State {
             ready_count: self.journal.in_flight().saturating_sub(self.waiting),
             paused_count: self.waiting,
             total_requeues: self.came_back.into(),
-            max_priority_age: std::mem::take(&mut self.oldest),
+            max_priority_age: self.journal.roster.ends.0.take_oldest(),
             ..TaskQueueSnapshot::default()
         }
     }
@@ -131,17 +130,13 @@ impl State {
     /// The last launch came to nothing; the one before is the last again.
     pub(super) fn unlaunch(&mut self, before: Option<Launch>) {
         if let Some(launch) = std::mem::replace(&mut self.last_launch, before) {
-            self.oldest = self.oldest.max(launch.snapshot.max_priority_age);
+            self.journal.roster.ends.0.saw_age(launch.snapshot.max_priority_age);
         }
     }
 
     /// How many of so many tasks there is room for: slots that nobody has, and lines that the device has read.
     pub(super) fn room(&mut self, memory: &Memory, wanted: usize) -> Result<usize, BackendError> {
-        if self.journal.room() < wanted {
-            // Whoever only submits would never see that dropped handles have made room.
-            self.listen(memory)?;
-        }
-        self.mailbox.room(memory, &self.journal, wanted.min(self.journal.room()))
+        self.mailbox.room(memory, &self.journal.roster, wanted.min(self.journal.room()))
     }
 
     /// Takes tasks in, for which there is room. Their tickets are in `tickets` then.
@@ -154,6 +149,9 @@ impl State {
         let mut tickets = std::mem::take(&mut self.tickets);
         tickets.clear();
         self.journal.admit(items, delivery, &mut tickets);
+        if !self.tables.cancels.is_empty() {
+            self.hear_of_cancelled();
+        }
         if !self.tables.cancels.are_written() {
             // A slot whose last task was cancelled: this one is not.
             self.tell(memory)?;
@@ -197,21 +195,36 @@ impl State {
         self.tell(memory)
     }
 
-    /// Cancels tasks that have not ended.
-    pub(super) fn cancel(&mut self, memory: &Memory, tickets: Vec<u32>) -> Result<(), BackendError> {
-        if tickets.is_empty() {
-            return Ok(());
+    /// Cancels those of the tasks that have not ended. Their number.
+    pub(super) fn cancel(
+        &mut self,
+        memory: &Memory,
+        which: impl FnOnce(&Roster) -> Vec<u32>,
+    ) -> Result<usize, BackendError> {
+        // Before it is looked which have not ended: the ends of all of those are noted.
+        self.ends.lock().notes = true;
+        let tickets = which(&self.journal.roster);
+        let count = tickets.len();
+        if count > 0 {
+            self.wants_slice = true;
+            self.tables.cancels.add(tickets);
+            self.tables.timelines.announce();
+            self.tell(memory)?;
         }
-        self.wants_slice = true;
-        self.tables.cancels.add(tickets);
-        self.tables.timelines.announce();
-        self.tell(memory)
+        self.hear_of_cancelled();
+        Ok(count)
+    }
+
+    /// Takes over which of the cancelled tasks have ended.
+    fn hear_of_cancelled(&mut self) {
+        let mut ends = self.ends.lock();
+        ends.noted.drain(..).for_each(|ticket| self.tables.cancels.ended(ticket));
+        ends.notes = !self.tables.cancels.is_empty();
     }
 
     /// Whether a thread that drives has to look often while slices run, and not only at their ends.
     pub(super) fn is_watched(&self) -> bool {
-        let awaited = !self.journal.groups.is_empty() || !self.journal.wakers.is_empty();
-        self.mailbox.live() && (awaited || self.tables.timelines.has_relayed())
+        self.mailbox.live() && (self.tables.timelines.has_relayed() || self.ends.lock().deliveries.is_awaited())
     }
 
     /// Makes a timeline, with the semaphore that its epochs come from if there is one.
@@ -227,95 +240,11 @@ impl State {
         Ok(timeline)
     }
 
-    /// Counts an end that no record tells of.
-    pub(super) fn count(&mut self, ticket: u32, faulted: bool) {
-        if !self.tables.cancels.is_empty() {
-            self.tables.cancels.ended(ticket);
-        }
-        *if faulted { &mut self.stats.faulted } else { &mut self.stats.done } += 1;
-    }
-
-    /// Takes over what has been completed up to now, while slices run.
-    pub(super) fn listen(&mut self, memory: &Memory) -> Result<(), BackendError> {
-        self.listen_to(memory, usize::MAX)
-    }
-
-    /// The same, but no more than a few: who is to launch a slice cannot look at all that the ones before it have completed meanwhile, which on the H100 took
-    /// longer than those slices, and the device stood still.
-    pub(super) fn listen_a_while(&mut self, memory: &Memory) -> Result<(), BackendError> {
-        self.listen_to(memory, A_WHILE)
-    }
-
-    fn listen_to(&mut self, memory: &Memory, most: usize) -> Result<(), BackendError> {
-        let mut left = most;
-        while self.mailbox.live()
-            && left > 0
-            && let count = self.follow(memory, left, None)?
-            && count > 0
-        {
-            left -= count;
-        }
-        Ok(())
-    }
-
-    /// Completions of batched tasks, in the order of their ends, at most `limit`.
-    pub(super) fn take_bulk(
-        &mut self,
-        memory: &Memory,
-        limit: usize,
-        into: &mut Vec<Completion>,
-    ) -> Result<usize, BackendError> {
-        let had = into.len();
-        self.journal.take_bulk(limit, into);
-        while self.mailbox.live()
-            && let left = limit - (into.len() - had)
-            && self.follow(memory, left, Some(into))? > 0
-        {}
-        Ok(into.len() - had)
-    }
-
-    /// Takes over the next records, at most so many, for whoever takes completions in bulk at this moment if there is somebody. How many there were: 0 if
-    /// the next one has not been written.
-    fn follow(
-        &mut self,
-        memory: &Memory,
-        most: usize,
-        into: Option<&mut Vec<Completion>>,
-    ) -> Result<usize, BackendError> {
-        let ends = &mut self.ends[..most.min(TOGETHER)];
-        let read = Ring::of(memory)?.read(self.consumed, ends)?;
-        let ended = self.journal.end_by_records(&ends[..read], into);
-        let (taken, stray) = ends[..read].split_at(ended.count);
-        self.consumed = self.consumed.wrapping_add(ended.count as u32);
-        self.stats.faulted += ended.faulted as u64;
-        self.stats.done += (ended.count - ended.faulted) as u64;
-        self.oldest = self.oldest.max(ended.oldest);
-        if !self.tables.cancels.is_empty() {
-            taken.iter().for_each(|end| self.tables.cancels.ended(end.ticket()));
-        }
-        match stray.first() {
-            None => Ok(ended.count),
-            Some(end) => Err(BackendError::Protocol {
-                what: format!("a task that is not in flight ended: ticket {:#010x}", end.ticket()),
-            }),
-        }
-    }
-
-    /// The position of the next completion record.
-    pub(super) fn next_record(&self) -> u32 {
-        self.consumed
-    }
-
     /// Takes over what an ended slice reports.
     pub(super) fn harvest(&mut self, memory: &Memory, exit: &SliceExit) -> Result<(), BackendError> {
-        // A slice that followed may have completed more already.
-        while let left = exit.completed.wrapping_sub(self.consumed).cast_signed()
-            && left > 0
-        {
-            if self.follow(memory, left as usize, None)? == 0 {
-                let what = format!("completion {} was reported and is not in the ring", self.consumed);
-                return Err(BackendError::Protocol { what });
-            }
+        self.ends.lock().follow_to(memory, exit.completed)?;
+        if !self.tables.cancels.is_empty() {
+            self.hear_of_cancelled();
         }
         self.tables.timelines.heard(exit.heard);
         // What was pushed and neither admitted nor resumed has yielded or changed its priority. Not all that is admitted or resumed is pushed, so
@@ -342,16 +271,6 @@ impl State {
         Ok(())
     }
 
-    /// Every record that was written counts, whatever is missing between them.
-    pub(super) fn salvage(&mut self, memory: &Memory) -> Result<(), BackendError> {
-        for _ in 0..memory.capacity {
-            if self.follow(memory, 1, None)? == 0 {
-                self.consumed = self.consumed.wrapping_add(1);
-            }
-        }
-        Ok(())
-    }
-
     /// Takes over the trace of an ended slice.
     pub(super) fn harvest_trace(&mut self, memory: &Memory, traced: u32, capacity: u32) -> Result<(), BackendError> {
         let kept = traced.min(capacity);
@@ -362,13 +281,11 @@ impl State {
         Ok(())
     }
 
-    /// The rings are empty again, as on the first day; the journal, the tables and the counts stay.
+    /// The submission ring is empty again, as on the first day; the journal, the tables and the counts stay.
     pub(super) fn start_anew(&mut self, memory: &Memory) -> Result<(), BackendError> {
-        (self.admitted, self.consumed) = (0, 0);
+        self.admitted = 0;
         (self.pauses, self.resumes, self.waiting) = (0, 0, 0);
         (self.pushed, self.tick, self.came_back) = (0, 0, 0);
-        self.mailbox.start_anew(memory)?;
-        // A record of the former life would pass for one of this life's first lap.
-        host(&memory.completions)?.write(0, &vec![0; memory.completions.bytes() as usize])
+        self.mailbox.start_anew(memory)
     }
 }

@@ -69,13 +69,12 @@ fn who_is_to_launch_a_slice_takes_over_a_part_of_what_has_ended_and_the_rest_com
     assert_eq!(played.runtime.submit_batch(&numbered(0..2048)).unwrap().count(), 2048);
     played.end(0..2000);
     let left = |played: &Played| {
-        let mut state = played.runtime.0.shared.lock();
-        state.listen_a_while(played.memory()).unwrap();
-        state.journal.in_flight()
+        let more = played.runtime.0.shared.ends.lock().listen(played.memory()).unwrap();
+        (more, played.runtime.0.shared.lock().journal.in_flight())
     };
-    assert_eq!([left(&played), left(&played)], [2048 - 512, 2048 - 1024]);
+    assert_eq!([left(&played), left(&played)], [(true, 2048 - 512), (true, 2048 - 1024)]);
     assert_eq!(played.take(usize::MAX).len(), 2000);
-    assert_eq!(left(&played), 48, "those have not ended");
+    assert_eq!(left(&played), (false, 48), "those have not ended");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::task::{Context, Poll, Waker};
 
+use super::ends::Ends;
 use super::inner::Inner;
 use super::memory::Memory;
 use super::state::State;
@@ -14,7 +15,7 @@ pub(super) struct Wakers {
     handles: HashMap<u32, Waker>,
     /// Of those who take completions in bulk.
     bulk: Vec<Waker>,
-    /// To be woken as soon as the state is unlocked: a waker may do anything.
+    /// To be woken as soon as the ends are unlocked: a waker may do anything.
     woken: Vec<Waker>,
 }
 
@@ -60,13 +61,13 @@ impl Wakers {
     }
 }
 
-/// Wakes whom it has when it is dropped: declared before the state is locked, and so dropped after it is unlocked.
+/// Wakes whom it has when it is dropped: declared before the ends are locked, and so dropped after they are unlocked.
 #[derive(Default)]
 pub(super) struct Woken(Vec<Waker>);
 
 impl Woken {
-    pub(super) fn of(&mut self, state: &mut State) {
-        self.0.append(&mut state.journal.wakers.woken);
+    pub(super) fn of(&mut self, ends: &mut Ends) {
+        self.0.append(&mut ends.deliveries.wakers.woken);
     }
 }
 
@@ -80,34 +81,42 @@ impl Inner {
     /// Wakes those whose tasks have ended.
     pub(super) fn wake(&self) {
         let mut woken = Woken::default();
-        woken.of(&mut self.shared.lock());
+        woken.of(&mut self.shared.ends.lock());
+    }
+
+    /// Nothing will come any more that anybody could wait for.
+    pub(super) fn wake_all(&self) {
+        self.shared.ends.lock().deliveries.wakers.wake_all();
+        self.shared.changed.notify_all();
+        self.wake();
     }
 
     /// Looks whether something has come; if not, `wait` names the waker of whoever asks, and the keeper looks for it.
     pub(super) fn poll<T>(
         &self,
         context: &Context<'_>,
-        come: impl FnOnce(&mut State, &Memory) -> Result<Option<T>, BackendError>,
+        come: impl FnOnce(&State, &mut Ends, &Memory) -> Result<Option<T>, BackendError>,
         wait: impl FnOnce(&mut Wakers, &Waker),
     ) -> Poll<Result<T, BackendError>> {
         let mut woken = Woken::default();
-        let mut state = self.shared.lock();
+        let state = self.shared.lock();
+        let mut ends = self.shared.ends.lock();
         let polled = self.memory().and_then(|memory| {
-            let come = come(&mut state, memory)?;
+            let come = come(&state, &mut ends, memory)?;
             if come.is_none() {
                 state.check()?;
             }
             Ok(come)
         });
-        woken.of(&mut state);
-        if let Some(result) = polled.transpose() {
-            let due = state.journal.groups.has_finished();
-            drop(state);
-            return Poll::Ready(if due { self.step().and(result) } else { result });
-        }
-        let first = state.journal.wakers.is_empty();
-        wait(&mut state.journal.wakers, context.waker());
         drop(state);
+        woken.of(&mut ends);
+        if let Some(result) = polled.transpose() {
+            drop(ends);
+            return Poll::Ready(self.announce_due().and(result));
+        }
+        let first = ends.deliveries.wakers.is_empty();
+        wait(&mut ends.deliveries.wakers, context.waker());
+        drop(ends);
         // From now on it looks for ends while slices run, too.
         if first && self.residency.is_live() {
             self.alarm.rouse();
