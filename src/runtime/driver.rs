@@ -3,6 +3,7 @@
 mod frames;
 
 use std::collections::VecDeque;
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Condvar, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -45,13 +46,15 @@ pub(super) struct Shared {
     /// The state has them too: to be locked alone, or inside of it.
     pub(super) ends: Arc<Turns<Ends>>,
     pub(super) roster: Arc<Roster>,
+    /// Threads that poll for completions.
+    pub(super) polling: AtomicU32,
     pub(super) changed: Condvar,
 }
 
 impl Shared {
     pub(super) fn new(state: State) -> Self {
         let (ends, roster) = (state.ends.clone(), state.journal.roster.clone());
-        Self { state: Turns::new(state), ends, roster, changed: Condvar::new() }
+        Self { state: Turns::new(state), ends, roster, polling: AtomicU32::new(0), changed: Condvar::new() }
     }
 
     /// Locks the state.

@@ -3,33 +3,21 @@
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
-use super::driver::{Context, Driver, Shared, Step, UNENDED};
+use super::driver::{Context, Driver, Shared, Step};
 use super::ends::Ends;
 use super::entry::Delivery;
-use super::keeper::{Alarm, NIGHT, Sleep};
+use super::keeper::Alarm;
 use super::memory::Memory;
 use super::options::RuntimeOptions;
-use super::record::Ring;
-use super::slices::{self, SPIN};
 use super::state::State;
 use super::tables::Tables;
 use super::task::{Accepted, Completion};
-use super::timelines::Reached;
 use super::wakers::Woken;
 use crate::abi::TaskWorkItem;
 use crate::device::{Device, Residency, Timeline};
 use crate::error::BackendError;
 use crate::program::Op;
 
-/// How long a thread that waits for another one's driving sleeps before it looks for itself.
-const NAP: Duration = Duration::from_millis(2);
-/// How long one that waits for a running slice's completions sleeps once it has polled for [`SPIN`].
-const SHORT_NAP: Duration = Duration::from_micros(50);
-/// How many times a thread that polls looks for a completion before it looks for a slice's end: some ten microseconds, longer than an answer takes.
-const LOOKS: u32 = 256;
-/// The same between two looks at semaphores that others signal, which take some ten nanoseconds each on the H100's driver: what these looks take is added to how late
-/// a signal is relayed.
-const FEW_LOOKS: u32 = 8;
 /// No wait is longer. A clock has no number for the end of very long ones.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
@@ -173,45 +161,9 @@ impl Inner {
     }
 
     /// Takes over the epochs of semaphores that others have signalled.
-    fn relay(&self) -> Result<(), BackendError> {
+    pub(super) fn relay(&self) -> Result<(), BackendError> {
         let relayed = self.shared.lock().relay(self.memory()?);
         relayed.map_err(|error| self.break_with(error))
-    }
-
-    /// The keeper's wait for a slice's end, for at most `time`, or until it is rung; meanwhile it looks for what has to be looked at before: epochs to be
-    /// relayed, ends to be announced. False if it is to stop.
-    pub(super) fn watch(&self, end: &Reached, time: Duration) -> Result<bool, BackendError> {
-        let (watched, awaited) = {
-            let state = self.shared.lock();
-            (state.is_watched(), state.tables.timelines.awaited())
-        };
-        if !self.sleeps() {
-            let nap = if watched { SHORT_NAP } else { NAP };
-            end.0.wait(end.1, time.min(nap))?;
-        } else if !watched {
-            return self.alarm.sleep_or(Sleep::ForSlice, &self.device, std::slice::from_ref(end), time);
-        } else {
-            let deadline = deadline(time);
-            let moved = || awaited.iter().any(|(timeline, news)| timeline.value().is_ok_and(|value| value >= *news));
-            let looks = if awaited.is_empty() { LOOKS } else { FEW_LOOKS };
-            while Instant::now() < deadline && end.0.value()? < end.1 && !self.alarm.is_roused() && !moved() {
-                if self.record_comes(looks)? {
-                    break;
-                }
-            }
-        }
-        if watched {
-            self.with_state(State::relay)?;
-            self.listen()?;
-        }
-        Ok(self.alarm.sleep(Some(Duration::ZERO)))
-    }
-
-    /// Whether the keeper may sleep on several semaphores. The validation layer (1.3.239) now and then loses a signal that one thread of the host gives while
-    /// another waits, and stalls that for ten seconds; Mesa's CPU driver waits for any of several semaphores by looking at them again and
-    /// again, with all of a core. There it looks by itself, now and then.
-    fn sleeps(&self) -> bool {
-        !self.device.is_validated() && !self.device.is_cpu()
     }
 
     pub(super) fn context(&self) -> Result<Context<'_>, BackendError> {
@@ -226,11 +178,6 @@ impl Inner {
         })
     }
 
-    /// A CPU driver would be polled with the cycles that it needs itself.
-    fn spins(&self) -> bool {
-        !self.device.is_cpu()
-    }
-
     pub(super) fn break_with(&self, error: BackendError) -> BackendError {
         if !matches!(error, BackendError::Timeout { .. }) {
             tracing::error!(%error, "the runtime is broken");
@@ -240,96 +187,6 @@ impl Inner {
             self.wake_all();
         }
         error
-    }
-
-    /// Drives, or lets another thread drive, until `done` gives something. `done` has to listen by itself.
-    pub(super) fn drive<T>(
-        &self,
-        timeout: Duration,
-        wanted: &str,
-        mut done: impl FnMut() -> Result<Option<T>, BackendError>,
-    ) -> Result<T, BackendError> {
-        let start = Instant::now();
-        let deadline = deadline(timeout);
-        let mut slices = None;
-        loop {
-            if let Some(result) = done()? {
-                self.announce_due()?;
-                return Ok(result);
-            }
-            {
-                let state = self.shared.lock();
-                state.check()?;
-                let slices = *slices.get_or_insert(state.stats.slices);
-                if Instant::now() >= deadline {
-                    let State { journal, waiting, .. } = &*state;
-                    let mut reached = format!("{} tasks unfinished, {waiting} of them paused", journal.in_flight());
-                    if let Some(missing) = self.missing_slice(&state, slices) {
-                        reached = format!("{reached}; {missing}");
-                    }
-                    return Err(BackendError::late(wanted, reached, timeout));
-                }
-            }
-            // Without a lock, and before anything else: an answer takes microseconds.
-            let polls = self.residency.is_live() && self.spins() && start.elapsed() < SPIN;
-            if polls && self.record_comes(LOOKS)? {
-                continue;
-            }
-            let nap = match self.step()? {
-                Some(Step::Progress) => continue,
-                // Who drives at this moment drives on; a record may come any time.
-                Some(Step::Running { .. }) | None if polls => continue,
-                Some(Step::Running { .. }) if self.residency.is_live() => SHORT_NAP,
-                Some(Step::Running { end, .. }) => {
-                    let left = deadline.saturating_duration_since(Instant::now());
-                    slices::wait(&end, self.spins(), left)?;
-                    continue;
-                }
-                // Another thread drives, or there is nothing to drive until one submits or signals.
-                None if self.residency.is_live() => SHORT_NAP,
-                None | Some(Step::Idle) => NAP,
-            };
-            let state = self.shared.lock();
-            let nap = nap.min(deadline.saturating_duration_since(Instant::now()));
-            drop(self.shared.changed.wait_timeout(state, nap).unwrap_or_else(PoisonError::into_inner));
-        }
-    }
-
-    /// Which slice a wait lacks, of those that an engine submits; `None` where the runtime submits them. There were `slices` when the wait began.
-    fn missing_slice(&self, state: &State, slices: u64) -> Option<&'static str> {
-        let none = "no slice was recorded meanwhile, and the runtime is record_only; call record_slice, submit, and wait again";
-        match state {
-            _ if !self.options.record_only => None,
-            State { slice_runs: true, .. } => Some(UNENDED),
-            State { stats, .. } => (stats.slices == slices).then_some(none),
-        }
-    }
-
-    /// Sleeps while no slice runs, until there may be something to drive: the alarm, or a semaphore that tasks may wait for. False if the keeper is
-    /// to stop.
-    pub(super) fn park(&self) -> Result<bool, BackendError> {
-        let awaited = {
-            let state = self.shared.lock();
-            if state.journal.in_flight() > 0 { state.tables.timelines.awaited() } else { Vec::new() }
-        };
-        match awaited.is_empty() {
-            true => Ok(self.alarm.sleep(None)),
-            false if self.sleeps() => self.alarm.sleep_or(Sleep::Parked, &self.device, &awaited, NIGHT),
-            false => Ok(self.alarm.sleep(Some(NAP))),
-        }
-    }
-
-    /// Polls for the next completion record, so many times.
-    fn record_comes(&self, looks: u32) -> Result<bool, BackendError> {
-        let (ring, next) = (Ring::of(self.memory()?)?, self.shared.roster.ends.0.consumed());
-        for _ in 0..looks {
-            // Who sees it looks again with the ends.
-            if ring.comes(next)? {
-                return Ok(true);
-            }
-            std::hint::spin_loop();
-        }
-        Ok(false)
     }
 
     /// Acts while no slice runs and none can be launched. `act` gets what is left of the time.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::driver::Step;
 use super::inner::Inner;
+use super::waits::SHORT_NAP;
 use crate::device::{Device, Timeline};
 use crate::error::BackendError;
 
@@ -196,7 +197,8 @@ fn keep(inner: &Inner) {
                 let due = due.map_or(PATIENCE, |due| due.saturating_duration_since(Instant::now()));
                 inner.watch(&end, due.clamp(NAP, PATIENCE)).unwrap_or_else(|error| ended(inner, error))
             }
-            Ok(None) => inner.alarm.sleep(Some(NAP)),
+            // Who drives may be done in a moment, and leave what has to be watched.
+            Ok(None) => inner.alarm.sleep(Some(if inner.shared.lock().is_watched() { SHORT_NAP } else { NAP })),
             Ok(Some(Step::Idle)) => inner.park().unwrap_or_else(|error| ended(inner, error)),
             // A recovery that took too long is tried again. Any other error every later call says too.
             Err(BackendError::Timeout { .. }) => inner.alarm.sleep(Some(PATIENCE)),

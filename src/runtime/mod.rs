@@ -38,6 +38,7 @@ mod timelines;
 #[cfg(feature = "self-substrate-adapters")]
 mod trends;
 mod turns;
+mod waits;
 mod wakers;
 
 pub use futures::Completions;

@@ -61,6 +61,11 @@ pub(super) struct Source {
     pub(super) courier_at: u64,
 }
 
+/// What would be news of a timeline.
+fn news(entry: &Entry, source: &Source) -> Option<Reached> {
+    Some((source.semaphore.clone(), entry.epoch.checked_add(1)?))
+}
+
 #[derive(Debug)]
 pub(super) struct Timelines {
     /// By index. The default timeline is the first.
@@ -151,15 +156,23 @@ impl Timelines {
 
     /// Whether a running slice hears of some timeline only if the host polls it.
     pub(super) fn has_relayed(&self) -> bool {
-        let relayed = |source: &Source| source.carrier == Carrier::Relay;
-        self.foreign.iter().any(|index| self.entries[*index].source.as_ref().is_some_and(relayed))
+        self.sources().any(|(_, source)| source.carrier == Carrier::Relay)
     }
 
     /// The semaphores that others may signal, and the values that would be news.
-    pub(super) fn awaited(&self) -> Vec<(Arc<Timeline>, u64)> {
+    pub(super) fn awaited(&self) -> Vec<Reached> {
+        self.sources().filter_map(|(entry, source)| news(entry, source)).collect()
+    }
+
+    /// Those of which a running slice hears only if the host polls them.
+    pub(super) fn relayed(&self) -> Vec<Reached> {
+        let relayed = self.sources().filter(|(_, source)| source.carrier == Carrier::Relay);
+        relayed.filter_map(|(entry, source)| news(entry, source)).collect()
+    }
+
+    fn sources(&self) -> impl Iterator<Item = (&Entry, &Source)> {
         let entries = self.foreign.iter().map(|index| &self.entries[*index]);
-        let news = |entry: &Entry| Some((entry.source.as_ref()?.semaphore.clone(), entry.epoch.checked_add(1)?));
-        entries.filter_map(news).collect()
+        entries.filter_map(|entry| Some((entry, entry.source.as_ref()?)))
     }
 
     /// Submissions of the courier up to `courier_at` have ended.
