@@ -92,10 +92,8 @@ impl Deliveries {
 
     /// One, however it ended. False if its task is not in flight.
     fn end(&mut self, end: &End, into: Option<&mut Vec<Completion>>) -> bool {
-        let roster = self.roster.clone();
-        let Some(entry) = roster.entries.get(end.slot()).filter(|entry| entry.is_in_flight(end.ticket())) else {
-            return false;
-        };
+        let entry = self.roster.entries.get(end.slot());
+        let Some(entry) = entry.filter(|entry| entry.is_in_flight(end.ticket())) else { return false };
         let index = end.slot() as u32;
         let announced = entry.is_announced();
         let completion = Completion::of_record(SubmissionId(entry.seq()), entry.task_id(), end);

@@ -15,7 +15,7 @@ use crate::error::BackendError;
 /// side by side.
 const TOGETHER: usize = 64;
 /// Records that are taken over before others get a turn: some microseconds.
-const A_WHILE: usize = 512;
+pub(super) const A_WHILE: usize = 512;
 
 /// Who has these takes over what the device completes. They have a lock of their own, inside of the state's, so that whoever takes completions is not in the
 /// way of whoever submits.
@@ -68,8 +68,9 @@ impl Ends {
         limit: usize,
         into: &mut Vec<Completion>,
     ) -> Result<bool, BackendError> {
-        let most = into.len() + limit.min(A_WHILE);
-        let mut left = A_WHILE - self.deliveries.take_queued(most - into.len(), into);
+        let had = into.len();
+        let most = had + limit.min(A_WHILE);
+        let mut left = A_WHILE - self.deliveries.take_queued(most - had, into);
         while self.live
             && left > 0
             && let count = self.follow(memory, left.min(most - into.len()), Some(into))?
@@ -77,7 +78,8 @@ impl Ends {
         {
             left -= count;
         }
-        Ok(left == 0 && limit > A_WHILE)
+        // What it took over may have been for others.
+        Ok(left == 0 && into.len() - had < limit)
     }
 
     /// Takes over the next records, at most so many, for whoever takes completions in bulk at this moment if there is somebody. How many there were: 0 if

@@ -4,9 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::ends::Ends;
 use super::keeper::Kept;
-use super::memory::Memory;
 use super::task::{Completion, SubmissionId};
 use crate::error::BackendError;
 
@@ -42,14 +40,14 @@ impl TaskHandle {
     pub fn wait(&mut self, timeout: Duration) -> Result<Completion, BackendError> {
         self.untaken()?;
         let ticket = self.ticket;
-        let look = |ends: &mut Ends, memory: &Memory| Ok((ends.listen(memory)?, ends.deliveries.take(ticket)));
         let completion = self.inner.drive(timeout, "a task to end", || {
-            loop {
-                let (more, completion) = self.inner.with_ends(look)?;
-                if !more || completion.is_some() {
-                    return Ok(completion);
-                }
-            }
+            let mut completion = None;
+            self.inner.in_rounds(|ends, memory| {
+                let more = ends.listen(memory)?;
+                completion = ends.deliveries.take(ticket);
+                Ok(more && completion.is_none())
+            })?;
+            Ok(completion)
         })?;
         self.taken = true;
         Ok(completion)

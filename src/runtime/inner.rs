@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use super::driver::{Context, Driver, Shared, Step};
-use super::ends::Ends;
+use super::ends::{A_WHILE, Ends};
 use super::entry::Delivery;
 use super::keeper::Alarm;
 use super::memory::Memory;
@@ -68,19 +68,25 @@ impl Inner {
         result
     }
 
+    /// Acts on the ends again and again while there is more, as often as one full ring takes: whoever submits meanwhile must not keep it here for ever.
+    pub(super) fn in_rounds(
+        &self,
+        mut act: impl FnMut(&mut Ends, &Memory) -> Result<bool, BackendError>,
+    ) -> Result<(), BackendError> {
+        let mut rounds = 0..=self.options.capacity as usize / A_WHILE;
+        while rounds.next().is_some() && self.with_ends(&mut act)? {}
+        Ok(())
+    }
+
     /// Takes over all that has been completed up to now, while slices run.
     pub(super) fn listen(&self) -> Result<(), BackendError> {
-        let mut rounds = 0..self.options.capacity;
-        while self.with_ends(Ends::listen)? && rounds.next().is_some() {}
-        Ok(())
+        self.in_rounds(Ends::listen)
     }
 
     /// Completions of batched tasks, in the order of their ends, at most `limit`.
     pub(super) fn take_bulk(&self, limit: usize, into: &mut Vec<Completion>) -> Result<usize, BackendError> {
         let had = into.len();
-        // Whoever submits meanwhile must not keep it here for ever.
-        let most = had + limit.min(self.options.capacity as usize);
-        while self.with_ends(|ends, memory| ends.take_bulk(memory, most - into.len(), into))? {}
+        self.in_rounds(|ends, memory| ends.take_bulk(memory, limit - (into.len() - had), into))?;
         Ok(into.len() - had)
     }
 

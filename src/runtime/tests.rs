@@ -134,6 +134,19 @@ fn among_completions_in_bulk_each_handle_gets_its_own_and_a_dropped_one_its_slot
 }
 
 #[test]
+fn completions_in_bulk_are_found_behind_any_number_that_are_handles() {
+    let mut played = Played::new(2048);
+    let handles: Vec<_> = (0..1500).map(|id| played.runtime.submit(Task::new(0).id(id)).unwrap()).collect();
+    assert_eq!(played.runtime.submit_batch(&numbered(1500..1503)).unwrap().count(), 3);
+    played.end(0..1503);
+    assert_eq!(played.take(2).iter().map(|one| one.task_id).collect::<Vec<_>>(), [1500, 1501]);
+    assert_eq!(played.take(2).len(), 1);
+    for (id, mut handle) in (0..).zip(handles) {
+        assert_eq!(handle.wait(Duration::ZERO).unwrap().task_id, id);
+    }
+}
+
+#[test]
 fn a_record_that_comes_twice_is_an_error_and_what_ended_before_it_counts() {
     let mut played = Played::new(128);
     _ = played.runtime.submit_batch(&numbered(0..10)).unwrap();
