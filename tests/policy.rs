@@ -196,7 +196,9 @@ impl Write for Log {
 #[test]
 fn each_decision_and_its_reason_is_an_event() {
     let device = device();
-    let runtime = device.runtime(&lane_program(&OPS), RuntimeOptions { workers: Some(2), ..options() });
+    // Without a thread of the runtime's own, which would launch a slice now and then where nobody listens.
+    let alone = RuntimeOptions { workers: Some(2), launch_on_submit: false, ..options() };
+    let runtime = device.runtime(&lane_program(&OPS), alone);
     let log = Log::default();
     let writer = log.clone();
     let subscriber = tracing_subscriber::fmt()
