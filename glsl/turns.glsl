@@ -51,7 +51,7 @@ void tr_catch_up() {
 void tr_begin(TaskWorkItem item) {
     tr_tenant = item.tenant_id;
     tr_fault = 0u;
-    tr_input_view = TrView(0u, uvec2(0u), 0u);
+    tr_input_view = TrView(0u, uvec2(0u), 0u, false);
     tr_output_view = tr_input_view;
 }
 

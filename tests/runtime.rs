@@ -76,6 +76,23 @@ fn a_full_ring_takes_a_prefix_and_the_rest_is_still_the_callers() {
 }
 
 #[test]
+fn what_a_task_counts_in_memory_of_the_host_is_there_with_its_completion() {
+    let device = device();
+    let runtime = device.runtime(&lane_program(&OPS), small());
+    for buffer in [device.report(64), device.mailbox(64)] {
+        let output = runtime.register_buffer(0, &buffer, 0..256).unwrap();
+        // SAFETY: the buffer outlives the runtime's tasks, which this test waits for.
+        let raw = unsafe { runtime.register_address(0, buffer.address(), 64) }.unwrap();
+        for round in 0..300u32 {
+            let (n, output) = (round % 64, if round % 2 == 0 { output } else { raw });
+            let before = word(&buffer, n);
+            runtime.submit(Task::new(COUNT).output(output).param(n)).unwrap().wait(LONG).unwrap();
+            assert_eq!(word(&buffer, n), before + 1, "round {round}");
+        }
+    }
+}
+
+#[test]
 fn every_task_of_eight_threads_ends_exactly_once() {
     const THREADS: u32 = 8;
     const EACH: u32 = 600;

@@ -396,12 +396,12 @@ shared_structs! {
         pub tenant,
         /// Generation that a handle must carry; 0 for an empty entry.
         pub generation,
+        /// 1 if the host may read it while a slice runs.
+        pub host_reads,
         /// Not used.
         pub reserved0,
         /// Not used.
         pub reserved1,
-        /// Not used.
-        pub reserved2,
     }
 
     /// The epoch of one timeline as one writer knows it. The writer stores `status`, `hi_first`, `lo` and `hi` one after another; a reader loads in the

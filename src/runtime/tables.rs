@@ -121,8 +121,10 @@ impl Tables {
         let generation = self.generations[index as usize] % GENERATIONS + 1;
         self.generations[index as usize] = generation;
         let (address_lo, address_hi) = (address as u32, (address >> 32) as u32);
+        // Of a raw address nobody knows.
+        let host_reads = kept.as_ref().is_none_or(|buffer| buffer.mapped().is_some()).into();
         self.buffers[index as usize] =
-            BufferEntry { address_lo, address_hi, words, tenant, generation, ..BufferEntry::default() };
+            BufferEntry { address_lo, address_hi, words, tenant, generation, host_reads, ..BufferEntry::default() };
         self.kept[index as usize] = kept;
         self.changed.buffers.insert(index as usize);
         Ok(BufferHandle(generation << abi::TR_HANDLE_GENERATION_SHIFT | index))

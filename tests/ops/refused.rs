@@ -102,7 +102,7 @@ fn an_op_cannot_use_what_is_the_runtimes() {
         ("tr_tenant = 1u;", "`tr_tenant`"),
         ("if (tr_fault != 0u) tr_fault = 0u;", "`tr_fault`"),
         ("tr_input_view.words = ~0u;", "`tr_input_view`"),
-        ("tr_output_view = TrView(0u, uvec2(task.param), ~0u);", "`tr_output_view`"),
+        ("tr_output_view = TrView(0u, uvec2(task.param), ~0u, false);", "`tr_output_view`"),
         ("TrView view; tr_resolve(task.param, view);", "calls the runtime's `tr_resolve`"),
         ("TrView view = tr_view(task_output(task));", "calls the runtime's `tr_view`"),
         ("tr_acquire();", "calls the runtime's `tr_acquire`"),
