@@ -53,6 +53,7 @@ fn main() -> Result<(), BackendError> {
     let raw = wires(&device, samples)?;
     resumes(&device, &program, samples, raw)?;
     parked(&device, &program, samples / 20)?;
+    engine_waits(&device, &program, samples / 20)?;
     many(&device, &program)
 }
 
@@ -295,6 +296,48 @@ fn parked(device: &Device, program: &Program, count: usize) -> Result<(), Backen
     wake("`signal`", &|epoch| bench.runtime.signal(foreign, epoch))?;
     wake("the host, on the semaphore", &|epoch| semaphore.signal(epoch))?;
     bench.runtime.stop(LONG)?;
+    Ok(())
+}
+
+/// What an engine's own wait for its semaphore takes, alone and while a runtime hears of that semaphore too: whoever waits may be in somebody's way.
+fn engine_waits(device: &Device, program: &Program, count: usize) -> Result<(), BackendError> {
+    let Some((queue, mut sender)) =
+        QUEUES.into_iter().rev().find_map(|queue| Some((queue, Sender::new(device, queue).ok()??)))
+    else {
+        return Ok(());
+    };
+    let bytes = if device.is_cpu() { 1 << 20 } else { 1 << 30 };
+    let (usage, kind) = (vk::BufferUsageFlags::TRANSFER_DST, MemoryKind::Private);
+    let filled = device.allocate(BufferDesc { name: "filled", bytes, kind, usage, shared: false })?;
+    println!(
+        "\n{:<66} p50 us    p99 us",
+        format!("the {} fills {} MiB and signals, a thread blocks", name(queue), bytes >> 20)
+    );
+    for heard in [false, true] {
+        let bench = Bench::new(device, program, RuntimeOptions::default())?;
+        let semaphore = Arc::new(Timeline::new(device, "frames", 0)?);
+        if heard {
+            let frames = bench.runtime.register_timeline(&semaphore, Signaller::Anyone)?;
+            drop(bench.runtime.submit(Task::new(NOTHING).paused_until(frames, 1 << 30))?);
+        }
+        let mut frame = 0;
+        let waits = sampled(count, || {
+            frame += 1;
+            let start = Instant::now();
+            sender.submit(None, Some((&semaphore, frame)), |commands| {
+                // SAFETY: the command buffer is recording, and the buffer lives until the wait below is over.
+                unsafe { device.raw().cmd_fill_buffer(commands, filled.raw(), 0, vk::WHOLE_SIZE, frame as u32) };
+            })?;
+            let (semaphores, values) = ([semaphore.raw()], [frame]);
+            let info = vk::SemaphoreWaitInfo::default().semaphores(&semaphores).values(&values);
+            // SAFETY: the semaphore is a timeline of this device, which lives.
+            let waited = unsafe { device.raw().wait_semaphores(&info, LONG.as_nanos() as u64) };
+            waited.map_err(|result| BackendError::Vulkan { call: "vkWaitSemaphores", result })?;
+            Ok(Some(start.elapsed()))
+        })?;
+        line(if heard { "while a runtime with a paused task hears of it too" } else { "alone" }, waits);
+        bench.runtime.stop(LONG)?;
+    }
     Ok(())
 }
 

@@ -20,7 +20,7 @@ use common::{Checked, LONG, device, lane_program, word, words};
 use engine::{Engine, Queue, queues};
 use taskring::*;
 
-const OPS: [(&str, &str); 4] = [
+const OPS: [(&str, &str); 5] = [
     (
         "count",
         "Turn count(TaskWorkItem task) { buffer_atomic_add(task_output(task), task.param, 1u); return task_complete(); }",
@@ -42,11 +42,20 @@ const OPS: [(&str, &str); 4] = [
             return task_pause_on(task.param, 1u, 0u, 1u);
         }",
     ),
+    // Counts like the first, but is not one of the short ops whose epochs are looked at beside the doorbell.
+    (
+        "count_late",
+        "Turn count_late(TaskWorkItem task) {
+            for (uint i = 0u; i < 2u; ++i) buffer_atomic_add(task_output(task), task.param, i);
+            return task_complete();
+        }",
+    ),
 ];
 const COUNT: u32 = 0;
 const FOLLOW: u32 = 1;
 const SPIN: u32 = 2;
 const PAUSE_ON: u32 = 3;
+const COUNT_LATE: u32 = 4;
 
 fn small() -> RuntimeOptions {
     RuntimeOptions { capacity: 1024, ..RuntimeOptions::default() }
@@ -147,17 +156,26 @@ fn a_task_resumes_whoever_signals_the_semaphore_and_whether_slices_run_or_not() 
 
 #[test]
 fn a_signal_whose_hint_is_lost_is_found_by_the_slice_that_runs() {
-    let endless = RuntimeOptions { slice_time: Some(Duration::MAX), turn_budget: Some(1 << 30), ..small() };
-    let bench = bench(RuntimeOptions { missed_signals: 3, mode: Mode::Live, ..endless });
-    // So that the slice does not end; the first ones are short.
+    // Not endless: a slice that others on the device wait for too long is killed.
+    let long = RuntimeOptions { slice_time: Some(Duration::from_secs(1)), turn_budget: Some(1 << 30), ..small() };
+    let bench = bench(RuntimeOptions { missed_signals: u32::MAX, mode: Mode::Live, ..long });
+    // So that slices are busy; the first ones are short.
     bench.submit(&[Task::new(SPIN).item()]);
     std::thread::sleep(Duration::from_millis(100));
-    for epoch in 1..4 {
-        bench.submit(&[bench.waiter(0, TimelineId::DEFAULT, epoch)]);
+    let (mut epoch, mut found) = (0, 0);
+    while found < 3 {
+        epoch += 1;
+        assert!(epoch < 30, "each is found when a slice is launched or begins");
+        let waiter = TaskWorkItem { op_handle: COUNT_LATE, ..bench.waiter(0, TimelineId::DEFAULT, epoch) };
+        bench.submit(&[waiter]);
         bench.submit(&[Task::new(COUNT).output(bench.output).param(1).item()]);
         bench.counted(1, epoch); // and so the waiter was read, too
+        // A slice that begins looks at everything, and who launches one tells all that there is.
+        let slices = || (bench.runtime.stats().slices, bench.runtime.progress().value().unwrap());
+        let before = slices();
         bench.runtime.signal(0, epoch.into()).unwrap();
         bench.counted(0, epoch);
+        found += u32::from(slices() == before);
     }
     assert!(bench.runtime.end_slice().is_ok());
 }

@@ -173,6 +173,12 @@ impl DeviceFacts {
         self.device_type == vk::PhysicalDeviceType::CPU
     }
 
+    /// Whether threads that block on one semaphore are in each other's way. NVIDIA's driver (580) wakes one of them, and the others look again ten
+    /// milliseconds later. NVK has another name.
+    pub(crate) fn waiters_collide(&self) -> bool {
+        self.driver_name == "NVIDIA"
+    }
+
     /// One line for reports: device, driver, Vulkan version and the subgroup size that kernels run with.
     #[must_use]
     pub fn describe(&self, subgroup_size: u32) -> String {

@@ -53,3 +53,4 @@ pub use queues::QueueRole;
 pub use requirements::{Enabled, Feature, Miss, Requirements};
 pub use selftest::{BadRecord, Loops, MemoryClass, MemoryOutcome, Probe, Residency, RoundTrip, SelfTest};
 pub use timeline::Timeline;
+pub(crate) use timeline::nap;

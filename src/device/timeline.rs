@@ -3,7 +3,7 @@
 #[cfg(unix)]
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ash::vk;
 
@@ -115,6 +115,9 @@ impl Timeline {
     }
 
     /// Blocks until the timeline has reached `value` or `timeout` is over, and says whether it was reached.
+    ///
+    /// On NVIDIA's driver it looks now and then instead, and so do all waits of this crate: of several threads that block on one semaphore there, all but
+    /// one wake ten milliseconds late, and they may be the engine's.
     ///
     /// # Errors
     /// [`BackendError::DeviceLost`] if the device is lost.
@@ -258,6 +261,9 @@ impl Device {
         timeout: Duration,
     ) -> Result<bool, BackendError> {
         self.check()?;
+        if self.facts().waiters_collide() {
+            return look_until(timeout, || self.have_reached(flags, semaphores, values));
+        }
         // Drivers add the timeout to a clock. This bound, 146 years, keeps the sum from wrapping.
         let timeout = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX).min(u64::MAX / 4);
         let info = vk::SemaphoreWaitInfo::default().flags(flags).semaphores(semaphores).values(values);
@@ -269,6 +275,46 @@ impl Device {
             Err(result) => Err(self.fail("vkWaitSemaphores", result)),
         }
     }
+
+    /// Whether such a wait would end at once.
+    fn have_reached(
+        &self,
+        flags: vk::SemaphoreWaitFlags,
+        semaphores: &[vk::Semaphore],
+        values: &[u64],
+    ) -> Result<bool, BackendError> {
+        let any = flags.contains(vk::SemaphoreWaitFlags::ANY);
+        for (semaphore, value) in semaphores.iter().zip(values) {
+            // SAFETY: the callers of `wait_semaphores` pass timelines of this device that they hold.
+            let counter = unsafe { self.raw().get_semaphore_counter_value(*semaphore) };
+            let counter = counter.map_err(|result| self.fail("vkGetSemaphoreCounterValue", result))?;
+            if (counter >= *value) == any {
+                return Ok(any);
+            }
+        }
+        Ok(!any)
+    }
+}
+
+/// How long a thread that has waited so long, and looks now and then, sleeps before it looks again: it is some percent late.
+pub(crate) fn nap(waited: Duration) -> Duration {
+    (waited / 32).clamp(Duration::from_micros(20), Duration::from_micros(500))
+}
+
+/// Looks now and then until `reached` says so or `timeout` is over, and at least once.
+fn look_until(
+    timeout: Duration,
+    mut reached: impl FnMut() -> Result<bool, BackendError>,
+) -> Result<bool, BackendError> {
+    let start = Instant::now();
+    while !reached()? {
+        let waited = start.elapsed();
+        if waited >= timeout {
+            return Ok(false);
+        }
+        std::thread::sleep(nap(waited).min(timeout - waited));
+    }
+    Ok(true)
 }
 
 /// Whether a timeline at `current` may be moved to `value` where one step may be `limit` long.
@@ -286,6 +332,20 @@ fn check_step(current: u64, value: u64, limit: u64) -> Result<(), BackendError> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_looks_now_and_then_looks_at_least_once_and_says_what_it_saw() {
+        let (seconds, mut looks) = (Duration::from_secs(60), 0);
+        let third = look_until(seconds, || {
+            looks += 1;
+            Ok(looks == 3)
+        });
+        assert_eq!((third, looks), (Ok(true), 3));
+        assert_eq!(look_until(Duration::ZERO, || Ok(true)), Ok(true));
+        assert_eq!(look_until(Duration::from_micros(300), || Ok(false)), Ok(false));
+        let lost = BackendError::DeviceLost { call: "a look", fault: None };
+        assert_eq!(look_until(seconds, || Err(lost.clone())), Err(lost));
+    }
 
     #[test]
     fn a_step_up_to_the_limit_is_allowed_and_one_beyond_is_refused() {

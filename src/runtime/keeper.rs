@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use super::driver::Step;
 use super::inner::Inner;
-use super::waits::SHORT_NAP;
-use crate::device::{Device, Timeline};
+use super::timelines::Reached;
+use super::waits::{SHORT_NAP, have_moved};
+use crate::device::{Device, Timeline, nap};
 use crate::error::BackendError;
 
 /// The longest that the keeper waits for a slice without looking whether it is to stop.
@@ -37,6 +38,12 @@ pub(super) enum Sleep {
     Parked,
     /// A slice runs, at whose end it will look anyway: only [`Alarm::rouse`]. Signalling the bell takes microseconds, and submissions ring.
     ForSlice,
+}
+
+impl Sleep {
+    fn goes_on(self, call: Call) -> bool {
+        call == Call::Nothing || (call == Call::Work && self == Self::ForSlice)
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -109,11 +116,13 @@ impl Alarm {
         &self,
         sleep: Sleep,
         device: &Device,
-        awaited: &[(Arc<Timeline>, u64)],
+        awaited: &[Reached],
         timeout: Duration,
     ) -> Result<bool, BackendError> {
         let call = self.lock();
-        if *call == Call::Nothing || (*call == Call::Work && sleep == Sleep::ForSlice) {
+        if device.facts().waiters_collide() {
+            self.look_out(call, sleep, timeout, || have_moved(awaited));
+        } else if sleep.goes_on(*call) {
             let value = self.bell.value()? + 1;
             *self.sleeping() = Some((value, sleep));
             drop(call);
@@ -125,6 +134,15 @@ impl Alarm {
             drop(call);
         }
         Ok(self.sleep(Some(Duration::ZERO)))
+    }
+
+    /// The same where the thread must not block on semaphores: it looks now and then whether they have `come`.
+    fn look_out(&self, mut call: MutexGuard<'_, Call>, sleep: Sleep, timeout: Duration, come: impl Fn() -> bool) {
+        let start = Instant::now();
+        while sleep.goes_on(*call) && start.elapsed() < timeout && !come() {
+            let nap = nap(start.elapsed()).min(timeout);
+            call = self.rung.wait_timeout(call, nap).unwrap_or_else(PoisonError::into_inner).0;
+        }
     }
 
     /// Sleeps until it is rung, for at most `timeout` if there is one. False if the keeper is to stop.
@@ -214,4 +232,33 @@ fn keep(inner: &Inner) {
 fn ended(inner: &Inner, error: BackendError) -> bool {
     inner.break_with(error);
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::device::DeviceOptions;
+
+    #[test]
+    fn a_keeper_that_looks_now_and_then_wakes_for_what_comes_and_for_whoever_may_wake_it() {
+        let alarm = Alarm::new(&Device::new(DeviceOptions::default()).unwrap()).unwrap();
+        // How often it looks before it is awake, where what it waits for comes at the third look.
+        let looks = |sleep| {
+            let looks = Cell::new(0);
+            alarm.look_out(alarm.lock(), sleep, Duration::from_secs(60), || {
+                looks.set(looks.get() + 1);
+                looks.get() == 3
+            });
+            looks.get()
+        };
+        assert_eq!((looks(Sleep::Parked), looks(Sleep::ForSlice)), (3, 3));
+        alarm.ring();
+        assert_eq!((looks(Sleep::Parked), looks(Sleep::ForSlice)), (0, 3), "who sleeps for a slice sleeps on");
+        alarm.rouse();
+        assert_eq!((looks(Sleep::Parked), looks(Sleep::ForSlice)), (0, 0));
+        assert!(alarm.sleep(None));
+        alarm.look_out(alarm.lock(), Sleep::Parked, Duration::from_micros(1), || false);
+    }
 }

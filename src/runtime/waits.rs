@@ -41,9 +41,9 @@ impl Drop for Polling<'_> {
     }
 }
 
-/// Whether one of these semaphores has reached its value. An error is found by whoever takes over the value.
-fn have_moved(awaited: &[Reached]) -> bool {
-    awaited.iter().any(|(timeline, news)| timeline.value().is_ok_and(|value| value >= *news))
+/// Whether one of these semaphores has reached its value, or cannot say: whoever takes over the value finds the error.
+pub(super) fn have_moved(awaited: &[Reached]) -> bool {
+    awaited.iter().any(|(timeline, news)| !timeline.value().is_ok_and(|value| value < *news))
 }
 
 impl Inner {
