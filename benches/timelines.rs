@@ -306,7 +306,7 @@ fn engine_waits(device: &Device, program: &Program, count: usize) -> Result<(), 
     else {
         return Ok(());
     };
-    let bytes = if device.is_cpu() { 1 << 20 } else { 1 << 30 };
+    let bytes = if device.is_cpu() { 1 << 20 } else { 1 << 26 };
     let (usage, kind) = (vk::BufferUsageFlags::TRANSFER_DST, MemoryKind::Private);
     let filled = device.allocate(BufferDesc { name: "filled", bytes, kind, usage, shared: false })?;
     println!(

@@ -39,7 +39,8 @@ pub struct RuntimeOptions {
     /// tenths of a second.
     pub self_test: Option<SelfTest>,
     /// How long a slice lasts while there is something to do, from 1 µs to 1 s, or [`Duration::MAX`] if only its turns are to end it (or some
-    /// minutes). `None`: up to 100 ms, a sixth of the strictest known watchdog (640 ms, Intel's). A turn is never interrupted: it has to be shorter
+    /// minutes), on a GPU that no other process uses: NVIDIA's driver lets others wait until a slice has ended, and kills one for which they have waited some four
+    /// seconds. `None`: up to 100 ms, a sixth of the strictest known watchdog (640 ms, Intel's). A turn is never interrupted: it has to be shorter
     /// than the watchdog by itself. The next slice is submitted before this one ends, so the device does not wait in between; what waits for a
     /// slice's end, such as [`Runtime::snapshot`](crate::Runtime::snapshot) in boundary mode, waits as long.
     pub slice_time: Option<Duration>,

@@ -15,7 +15,7 @@ pub enum Signaller {
 }
 
 /// How the epochs of a timeline reach tasks that wait while slices run. Unless it is `Signal`, the host also looks at the semaphore's counter each time it
-/// drives, and a thread blocked in a wait for any of them launches a slice when one moves while none runs.
+/// drives, and a thread that waits for any of them, blocked where that is in nobody's way, launches a slice when one moves while none runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Carrier {
