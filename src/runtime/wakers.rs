@@ -20,9 +20,9 @@ pub(super) struct Wakers {
 }
 
 impl Wakers {
-    /// Whether nobody waits.
+    /// Whether nobody waits, or is still to be woken.
     pub(super) fn is_empty(&self) -> bool {
-        self.handles.is_empty() && self.bulk.is_empty()
+        self.handles.is_empty() && self.bulk.is_empty() && self.woken.is_empty()
     }
 
     /// When the task in this slot ends. The last one who asks is woken.
@@ -86,9 +86,12 @@ impl Inner {
 
     /// Nothing will come any more that anybody could wait for.
     pub(super) fn wake_all(&self) {
-        self.shared.ends.lock().deliveries.wakers.wake_all();
+        let mut woken = Woken::default();
+        let mut ends = self.shared.ends.lock();
+        ends.deliveries.wakers.wake_all();
+        woken.of(&mut ends);
+        drop(ends);
         self.shared.changed.notify_all();
-        self.wake();
     }
 
     /// Looks whether something has come; if not, `wait` names the waker of whoever asks, and the keeper looks for it.
@@ -186,6 +189,7 @@ mod tests {
         wakers.wait_for(7, &first);
         wakers.wait_for_any(&second);
         wakers.wake_all();
+        assert!(!wakers.is_empty(), "they are still to be woken");
         wake(&mut wakers);
         assert_eq!((former.0.load(Relaxed), latter.0.load(Relaxed), wakers.is_empty()), (1, 1, true));
     }
