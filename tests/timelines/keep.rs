@@ -20,9 +20,7 @@ fn a_waiter_does_not_wait_for_what_its_worker_runs_next() {
     let program = lane_program(&[OPS[0], ("busy", &BUSY.replace("LOOKS", looks))]);
     // A slice in which a turn does not end, and in which the other workers do not leave.
     let linger = Some(Duration::from_secs(1));
-    // On a GPU others may be waiting for it to end.
-    let slice_time = Some(if device.device.is_cpu() { Duration::MAX } else { Duration::from_secs(1) });
-    let options = RuntimeOptions { slice_time, turn_budget: Some(1 << 30), linger, ..small() };
+    let options = RuntimeOptions { slice_time: Some(Duration::MAX), turn_budget: Some(1 << 30), linger, ..small() };
     let runtime = device.runtime(&program, options);
     if !runtime.residency().is_live() {
         return; // nobody keeps a waiter of whom nothing can be heard
@@ -40,7 +38,6 @@ fn a_waiter_does_not_wait_for_what_its_worker_runs_next() {
         runtime.snapshot(LONG).unwrap();
     }
     for round in 1..=20 {
-        runtime.end_slice().unwrap(); // the next one is long enough for this round
         let waiter = Task::new(COUNT).output(output).param(1).paused_until(0, round);
         let busy = Task::new(1).input(input).output(output).param(round);
         let counted = word(&counts, 1);
