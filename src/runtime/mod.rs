@@ -271,7 +271,8 @@ impl Runtime {
         })
     }
 
-    /// [`Runtime::register_buffer`] for memory that the runtime knows nothing of but its device address.
+    /// [`Runtime::register_buffer`] for memory that the runtime knows nothing of but its device address. It may be the host's, so turns wait for the
+    /// results of their atomics there, as they do in buffers that are mapped.
     ///
     /// # Safety
     /// `words` 32-bit words from `address`, which is a multiple of 4, stay readable and writable by the device's compute queue until
