@@ -122,7 +122,7 @@ impl Timeline {
     /// # Errors
     /// [`BackendError::DeviceLost`] if the device is lost.
     pub fn wait(&self, value: u64, timeout: Duration) -> Result<bool, BackendError> {
-        self.device.wait_semaphores(vk::SemaphoreWaitFlags::empty(), &[self.raw], &[value], timeout)
+        self.device.wait_semaphores(vk::SemaphoreWaitFlags::empty(), &[(self, value)], timeout)
     }
 
     /// Moves the timeline to `value` from the host.
@@ -247,26 +247,25 @@ impl Device {
         if timelines.is_empty() {
             return self.check().map(|()| false);
         }
-        let (semaphores, values): (Vec<_>, Vec<_>) =
-            timelines.iter().map(|(timeline, value)| (timeline.raw, *value)).unzip();
-        self.wait_semaphores(vk::SemaphoreWaitFlags::ANY, &semaphores, &values, timeout)
+        self.wait_semaphores(vk::SemaphoreWaitFlags::ANY, timelines, timeout)
     }
 
     /// Waits for timelines of this device that the caller holds, each with its value.
     fn wait_semaphores(
         &self,
         flags: vk::SemaphoreWaitFlags,
-        semaphores: &[vk::Semaphore],
-        values: &[u64],
+        timelines: &[(&Timeline, u64)],
         timeout: Duration,
     ) -> Result<bool, BackendError> {
         self.check()?;
         if self.facts().waiters_collide() {
-            return look_until(timeout, || self.have_reached(flags, semaphores, values));
+            return look_until(timeout, || have_reached(flags, timelines));
         }
+        let (semaphores, values): (Vec<_>, Vec<_>) =
+            timelines.iter().map(|(timeline, value)| (timeline.raw, *value)).unzip();
         // Drivers add the timeout to a clock. This bound, 146 years, keeps the sum from wrapping.
         let timeout = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX).min(u64::MAX / 4);
-        let info = vk::SemaphoreWaitInfo::default().flags(flags).semaphores(semaphores).values(values);
+        let info = vk::SemaphoreWaitInfo::default().flags(flags).semaphores(&semaphores).values(&values);
         // SAFETY: both callers pass timelines of this device that they hold, with as many values; `info` lives until
         // the call returns.
         match unsafe { self.raw().wait_semaphores(&info, timeout) } {
@@ -275,25 +274,17 @@ impl Device {
             Err(result) => Err(self.fail("vkWaitSemaphores", result)),
         }
     }
+}
 
-    /// Whether such a wait would end at once.
-    fn have_reached(
-        &self,
-        flags: vk::SemaphoreWaitFlags,
-        semaphores: &[vk::Semaphore],
-        values: &[u64],
-    ) -> Result<bool, BackendError> {
-        let any = flags.contains(vk::SemaphoreWaitFlags::ANY);
-        for (semaphore, value) in semaphores.iter().zip(values) {
-            // SAFETY: the callers of `wait_semaphores` pass timelines of this device that they hold.
-            let counter = unsafe { self.raw().get_semaphore_counter_value(*semaphore) };
-            let counter = counter.map_err(|result| self.fail("vkGetSemaphoreCounterValue", result))?;
-            if (counter >= *value) == any {
-                return Ok(any);
-            }
+/// Whether a wait with these flags would end at once.
+fn have_reached(flags: vk::SemaphoreWaitFlags, timelines: &[(&Timeline, u64)]) -> Result<bool, BackendError> {
+    let any = flags.contains(vk::SemaphoreWaitFlags::ANY);
+    for (timeline, value) in timelines {
+        if (timeline.reading()? >= *value) == any {
+            return Ok(any);
         }
-        Ok(!any)
     }
+    Ok(!any)
 }
 
 /// How long a thread that has waited so long, and looks now and then, sleeps before it looks again: it is some percent late.
@@ -345,6 +336,20 @@ mod tests {
         assert_eq!(look_until(Duration::from_micros(300), || Ok(false)), Ok(false));
         let lost = BackendError::DeviceLost { call: "a look", fault: None };
         assert_eq!(look_until(seconds, || Err(lost.clone())), Err(lost));
+    }
+
+    #[test]
+    fn a_look_at_timelines_asks_for_any_or_for_all_as_a_wait_does() {
+        let device = Device::new(super::super::DeviceOptions::default()).expect("a device");
+        let (low, high) = [1, 5].map(|value| Timeline::new(&device, "looked at", value).expect("a timeline")).into();
+        let looks = |low_value, high_value| {
+            let both = [(&low, low_value), (&high, high_value)];
+            [vk::SemaphoreWaitFlags::ANY, vk::SemaphoreWaitFlags::empty()].map(|flags| have_reached(flags, &both))
+        };
+        assert_eq!(looks(1, 5), [Ok(true), Ok(true)]);
+        assert_eq!(looks(2, 5), [Ok(true), Ok(false)]);
+        assert_eq!(looks(1, 6), [Ok(true), Ok(false)]);
+        assert_eq!(looks(2, 6), [Ok(false), Ok(false)]);
     }
 
     #[test]
