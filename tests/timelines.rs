@@ -325,7 +325,6 @@ fn a_runtime_that_is_only_called_hears_of_semaphores_and_announces_ends() {
     assert_eq!(word(&bench.counts, 0), 0);
     semaphore.signal(1).unwrap();
     assert!(bench.runtime.run_slice(LONG).unwrap());
-    while bench.runtime.run_slice(LONG).unwrap() {} // one may be too short, on a device that others keep busy
     assert_eq!(word(&bench.counts, 0), 1);
     assert!(done.wait(1, LONG).unwrap());
 }
