@@ -11,7 +11,7 @@ use super::ends::Ends;
 use super::groups::{Announcement, Urgency};
 use super::memory::{Memory, SLICES, record_offset};
 use super::options::RuntimeOptions;
-use super::pace::{Orders, Pace};
+use super::pace::{Orders, Pace, Took};
 use super::recovery;
 use super::roster::Roster;
 use super::slices::{Slices, exit_record, host};
@@ -380,16 +380,9 @@ impl Driver {
             return Ok(());
         };
         let SliceExit { reasons, turns, ready, elapsed: units, .. } = exit;
-        let took = ended.since.elapsed();
+        let took = self.slices.took(ended.place)?.map_or_else(|| Took::Seen(ended.since.elapsed()), Took::Stamped);
         tracing::trace!(slice = ended.slice, reasons, turns, ready, units, ?took, "slice ended");
-        match ended.recorded {
-            None => self.pace.learn(units, took),
-            // The host's time has the engine's frames in it.
-            Some(_) => match self.slices.took(ended.place)? {
-                Some(took) => self.pace.learn_exactly(units, took),
-                None => self.pace.learn(units, took),
-            },
-        }
+        self.pace.learn(units, took, reasons & abi::TR_EXIT_BUDGET != 0);
         let mut state = shared.lock();
         state.harvest(memory, &exit)?;
         state.harvest_trace(memory, exit.traced, options.trace_capacity)

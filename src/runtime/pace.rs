@@ -1,8 +1,9 @@
 //! How long slices may run, in the units that the kernel counts in: of the device's clock, or its turns where it has none.
 //!
 //! No clock's rate is known beforehand, and a turn takes as long as its ops. So the first slices are short, and from each slice that was long
-//! enough to tell the rate is learned. The host sees a slice begin too early and end too late, never the other way round, so a rate is
-//! only ever underestimated, and slices are rather too short than too long.
+//! enough to tell the rate is learned: from timestamps around it, or, where the queue has none, from what the host saw of it. The host sees a slice
+//! begin too early and end too late, never the other way round, and what other processes had of the device meanwhile counts as the slice's. So
+//! a rate is only ever underestimated, and slices are rather too short than too long.
 
 use std::time::Duration;
 
@@ -10,10 +11,10 @@ use std::time::Duration;
 const FEW_TURNS: u32 = 512;
 /// Turns of a slice that is bounded by its time.
 const MANY_TURNS: u32 = 1 << 24;
-/// Slices shorter than this tell nothing: launching them takes a good part of it.
-const TELLING: Duration = Duration::from_micros(500);
+/// Slices that the host saw take less than this tell nothing: launching them takes a good part of it.
+const TELLING_SEEN: Duration = Duration::from_micros(500);
 /// The same where timestamps tell, to which beginning and leaving still belong.
-const TELLING_EXACTLY: Duration = Duration::from_micros(50);
+const TELLING_STAMPED: Duration = Duration::from_micros(50);
 /// How much longer than the one before a slice may be planned where it is counted in turns: the next turns may be slower ones.
 const GROWTH: f64 = 2.0;
 /// Largest number of units: the kernel compares differences as signed numbers.
@@ -27,6 +28,15 @@ pub(super) struct Orders {
     pub(super) turn_budget: u32,
     pub(super) time_budget: u32,
     pub(super) linger: u32,
+}
+
+/// How long a slice took, at most.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Took {
+    /// As the host saw it.
+    Seen(Duration),
+    /// As timestamps around it say.
+    Stamped(Duration),
 }
 
 #[derive(Clone, Debug)]
@@ -75,30 +85,26 @@ impl Pace {
         Orders { timed, capped, turn_budget: turn_limit, time_budget: units(slice_time), linger }
     }
 
-    /// A slice counted so many units in at most this time, as the host saw it.
-    pub(super) fn learn(&mut self, units: u32, took: Duration) {
-        self.learn_from(units, took, TELLING);
-    }
-
-    /// A slice counted so many units in this time, as the device saw it.
-    pub(super) fn learn_exactly(&mut self, units: u32, took: Duration) {
-        self.learn_from(units, took, TELLING_EXACTLY);
-    }
-
-    fn learn_from(&mut self, units: u32, took: Duration, telling: Duration) {
-        let seen = f64::from(units) / took.as_secs_f64().max(1e-9);
-        let tells = took >= telling && units > 0;
-        self.rate = match self.rate {
-            None if tells => Some(seen),
-            None => {
-                self.trial_turns = self.trial_turns.saturating_mul(2).min(MANY_TURNS);
-                None
-            }
-            // A clock has one rate, and every estimate is too low.
-            Some(rate) if self.timed => Some(rate.max(seen)),
-            Some(rate) if tells => Some(seen.min(rate * GROWTH)),
-            Some(rate) => Some(seen.clamp(rate, rate * GROWTH)),
+    /// A slice counted so many units in this time. `spent`: it ended because its budget did.
+    pub(super) fn learn(&mut self, units: u32, took: Took, spent: bool) {
+        let (took, telling) = match took {
+            Took::Seen(took) => (took, TELLING_SEEN),
+            Took::Stamped(took) => (took, TELLING_STAMPED),
         };
+        if took < telling || units == 0 {
+            // One that ended for want of tasks says nothing of how long that many turns would have been.
+            if self.rate.is_none() && spent {
+                self.trial_turns = self.trial_turns.saturating_mul(2).min(MANY_TURNS);
+            }
+            return;
+        }
+        let seen = f64::from(units) / took.as_secs_f64();
+        self.rate = Some(match self.rate {
+            None => seen,
+            // A clock has one rate, and every estimate is too low.
+            Some(rate) if self.timed => rate.max(seen),
+            Some(rate) => seen.min(rate * GROWTH),
+        });
     }
 
     /// The driver cut a slice: shorter ones end before its limit.
@@ -114,6 +120,11 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
+    /// The host saw a slice end, not because of its budget.
+    fn learn(pace: &mut Pace, units: u32, took: Duration) {
+        pace.learn(units, Took::Seen(took), false);
+    }
+
     fn live(timed: bool) -> Pace {
         Pace::new(timed, true, None, None)
     }
@@ -127,9 +138,11 @@ mod tests {
         for timed in [false, true] {
             let mut pace = live(timed);
             assert_eq!(orders(&pace).turn_budget, 512);
-            pace.learn(10, MS / 10);
-            assert_eq!(orders(&pace).turn_budget, 1024, "too short to tell");
-            pace.learn(1000, MS);
+            learn(&mut pace, 10, MS / 10);
+            assert_eq!(orders(&pace).turn_budget, 512, "too short to tell, and nothing says that its turns were");
+            pace.learn(10, Took::Seen(MS / 10), true);
+            assert_eq!(orders(&pace).turn_budget, 1024, "these turns were too few to tell");
+            learn(&mut pace, 1000, MS);
             let Orders { turn_budget, time_budget, linger, .. } = orders(&pace);
             assert_eq!((turn_budget, time_budget, linger), (1 << 24, 100_000, 1000));
         }
@@ -138,20 +151,22 @@ mod tests {
     #[test]
     fn a_clock_is_at_least_as_fast_as_it_ever_seemed() {
         let mut pace = live(true);
-        pace.learn(1000, MS);
-        pace.learn(1000, 50 * MS);
+        learn(&mut pace, 1000, MS);
+        learn(&mut pace, 1000, 50 * MS);
         assert_eq!(orders(&pace).time_budget, 100_000);
-        pace.learn(300, MS / 10);
-        assert_eq!(orders(&pace).time_budget, 300_000, "even a short slice shows that");
+        learn(&mut pace, 300, MS / 10);
+        assert_eq!(orders(&pace).time_budget, 100_000, "a short one tells nothing");
+        learn(&mut pace, 3000, MS);
+        assert_eq!(orders(&pace).time_budget, 300_000);
     }
 
     #[test]
     fn turns_that_become_slow_shorten_the_next_slice_and_fast_ones_lengthen_it_slowly() {
         let mut pace = live(false);
-        pace.learn(1000, MS);
-        pace.learn(1000, 50 * MS);
+        learn(&mut pace, 1000, MS);
+        learn(&mut pace, 1000, 50 * MS);
         assert_eq!(orders(&pace).time_budget, 2000);
-        pace.learn(1_000_000, MS);
+        learn(&mut pace, 1_000_000, MS);
         assert_eq!(orders(&pace).time_budget, 4000);
     }
 
@@ -160,7 +175,7 @@ mod tests {
         let mut pace = live(true);
         let recorded = |pace: &Pace| pace.orders(2 * MS, Duration::ZERO);
         assert_eq!((recorded(&pace).linger, recorded(&pace).turn_budget), (0, 512));
-        pace.learn_exactly(100, MS / 10);
+        pace.learn(100, Took::Stamped(MS / 10), false);
         let Orders { time_budget, linger, turn_budget, .. } = recorded(&pace);
         assert_eq!((time_budget, linger, turn_budget), (2000, 0, 1 << 24), "a tenth of a millisecond tells");
         assert_eq!(orders(&pace).linger, 1000, "the others do");
@@ -170,7 +185,7 @@ mod tests {
     fn a_bound_on_the_turns_holds_whatever_the_time_allows() {
         let mut pace = Pace::new(true, true, Some(7), None);
         assert_eq!(orders(&pace).turn_budget, 7);
-        pace.learn(1000, MS);
+        learn(&mut pace, 1000, MS);
         assert_eq!(orders(&pace).turn_budget, 7);
     }
 
@@ -202,7 +217,7 @@ mod tests {
     #[test]
     fn no_time_is_too_long_for_the_kernel_to_compare() {
         let mut pace = Pace::new(true, true, None, None);
-        pace.learn(1_000_000, MS);
+        learn(&mut pace, 1_000_000, MS);
         let Orders { time_budget, linger, .. } = pace.orders(Duration::MAX, Duration::MAX);
         assert!(time_budget.cast_signed() > 0 && linger.cast_signed() > 0);
     }
@@ -211,7 +226,7 @@ mod tests {
     fn nothing_lingers_in_boundary_mode() {
         let mut pace = Pace::new(true, false, None, None);
         assert_eq!((orders(&pace).linger, orders(&pace).turn_budget), (0, 512));
-        pace.learn(1000, MS);
+        learn(&mut pace, 1000, MS);
         assert_eq!((orders(&pace).linger, orders(&pace).turn_budget), (0, 512));
     }
 }

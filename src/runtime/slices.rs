@@ -109,17 +109,15 @@ impl Slices {
         fresh: bool,
         reached: &[Reached],
     ) -> Result<u64, BackendError> {
-        let kernel = self.kernel();
-        self.submit("slice", place, reached, |raw, commands| {
-            clear(raw, commands, memory, fresh);
-            // SAFETY: it is being recorded, outside of any render pass, and the runtime waits for its end.
-            unsafe { kernel.dispatch(raw, commands, memory, place, workers) };
-            barrier(raw, commands, Access::Kernel, Access::Host);
-        })
+        let commands = self.begin(place)?;
+        // SAFETY: it is being recorded, outside of any render pass, for this family, and the runtime waits for its end.
+        unsafe { self.run(commands, memory, place, workers, fresh) };
+        barrier(self.device.raw(), commands, Access::Kernel, Access::Host);
+        self.submit("slice", commands, reached)
     }
 
-    /// Records the same into somebody else's command buffer, and two timestamps around it. Whatever stands before is seen by the slice, and what the
-    /// slice leaves by whatever comes after.
+    /// Records the same into somebody else's command buffer. Whatever stands before is seen by the slice, and what the slice leaves by whatever comes
+    /// after.
     ///
     /// # Safety
     /// The command buffer is being recorded, outside of any render pass, for the slices' family; what had this place has ended; the memory is kept
@@ -134,27 +132,38 @@ impl Slices {
     ) {
         let raw = self.device.raw();
         barrier(raw, commands, Access::Anything, Access::Device);
+        // SAFETY: the caller's promises.
+        unsafe { self.run(commands, memory, place, workers, fresh) };
+        barrier(raw, commands, Access::Kernel, Access::Anything);
+    }
+
+    /// The kernel, timestamps around it, and before them private memory cleared if `fresh`.
+    ///
+    /// # Safety
+    /// As for [`Slices::record`].
+    unsafe fn run(&self, commands: vk::CommandBuffer, memory: &Memory, place: usize, workers: u32, fresh: bool) {
+        let raw = self.device.raw();
         clear(raw, commands, memory, fresh);
         if let Some(stopwatch) = &self.stopwatch {
             // SAFETY: the caller's promises.
             unsafe { stopwatch.start(commands, place) };
         }
-        // SAFETY: the caller's promises.
-        unsafe { self.kernel().dispatch(raw, commands, memory, place, workers) };
+        let push = memory.push(place);
+        // SAFETY: the pipeline is a compute pipeline of this device.
+        unsafe { raw.cmd_bind_pipeline(commands, vk::PipelineBindPoint::COMPUTE, self.pipeline) };
+        // SAFETY: the layout has a range of these bytes for this stage.
+        unsafe { raw.cmd_push_constants(commands, self.layout, vk::ShaderStageFlags::COMPUTE, 0, push.bytes()) };
+        // SAFETY: a pipeline is bound, its push constants are set, and every address in them belongs to a buffer in `memory`, as the caller keeps it.
+        unsafe { raw.cmd_dispatch(commands, workers, 1, 1) };
         if let Some(stopwatch) = &self.stopwatch {
             // SAFETY: the caller's promises.
             unsafe { stopwatch.stop(commands, place) };
         }
-        barrier(raw, commands, Access::Kernel, Access::Anything);
     }
 
-    /// How long the recorded slice in this place took, which has ended, if the device can tell.
+    /// How long the slice in this place took, which has ended, if the device can tell.
     pub(super) fn took(&self, place: usize) -> Result<Option<Duration>, BackendError> {
         self.stopwatch.as_ref().map(|stopwatch| stopwatch.read(place)).transpose()
-    }
-
-    fn kernel(&self) -> Kernel {
-        Kernel { layout: self.layout, pipeline: self.pipeline }
     }
 
     /// Copies all slots and what is kept beside them to the host. Bounded by `timeout`; no slice may be pending.
@@ -166,15 +175,16 @@ impl Slices {
         let (slots, metas) = (memory.slots.bytes(), memory.metas.bytes());
         // One that took too long for whoever asked may still have the command buffer.
         self.rest(timeout)?;
-        self.submit("inspection", SLICES, &[], |raw, commands| {
-            let into = memory.inspection.raw();
-            for (buffer, bytes, at) in [(&memory.slots, slots, 0), (&memory.metas, metas, slots)] {
-                let region = [vk::BufferCopy::default().dst_offset(at).size(bytes)];
-                // SAFETY: both buffers are alive, have transfer usage and room for the region, and nothing else uses them now.
-                unsafe { raw.cmd_copy_buffer(commands, buffer.raw(), into, &region) };
-            }
-            barrier(raw, commands, Access::Transfer, Access::Host);
-        })?;
+        let commands = self.begin(SLICES)?;
+        let raw = self.device.raw();
+        let into = memory.inspection.raw();
+        for (buffer, bytes, at) in [(&memory.slots, slots, 0), (&memory.metas, metas, slots)] {
+            let region = [vk::BufferCopy::default().dst_offset(at).size(bytes)];
+            // SAFETY: both buffers are alive, have transfer usage and room for the region, and nothing else uses them now.
+            unsafe { raw.cmd_copy_buffer(commands, buffer.raw(), into, &region) };
+        }
+        barrier(raw, commands, Access::Transfer, Access::Host);
+        self.submit("inspection", commands, &[])?;
         if !self.progress.wait(self.submitted, timeout)? {
             return Err(self.late("the slots to be copied to the host", timeout));
         }
@@ -186,27 +196,25 @@ impl Slices {
         Ok((items, kept))
     }
 
-    fn submit(
-        &mut self,
-        what: &str,
-        place: usize,
-        reached: &[Reached],
-        record: impl FnOnce(&ash::Device, vk::CommandBuffer),
-    ) -> Result<u64, BackendError> {
-        let _span = tracing::trace_span!("submit", what, number = self.submitted + 1).entered();
+    /// Begins the command buffer of a place; what it had before has ended.
+    fn begin(&self, place: usize) -> Result<vk::CommandBuffer, BackendError> {
         let raw = self.device.raw();
-        let fail = |call, result| self.device.fail(call, result);
         let info = vk::CommandBufferBeginInfo::default().flags(vk::CommandBufferUsageFlags::ONE_TIME_SUBMIT);
         let commands = self.commands[place];
         // SAFETY: the command buffer is not pending: what had its place has ended. Beginning resets it.
         let begun = unsafe { raw.begin_command_buffer(commands, &info) };
-        begun.map_err(|result| fail("vkBeginCommandBuffer", result))?;
+        begun.map_err(|result| self.device.fail("vkBeginCommandBuffer", result))?;
         // What earlier submissions left in private memory, this one sees.
         barrier(raw, commands, Access::Device, Access::Device);
-        record(raw, commands);
-        // SAFETY: it is in the recording state since above.
-        let ended = unsafe { raw.end_command_buffer(commands) };
-        ended.map_err(|result| fail("vkEndCommandBuffer", result))?;
+        Ok(commands)
+    }
+
+    /// Submits what was begun.
+    fn submit(&mut self, what: &str, commands: vk::CommandBuffer, reached: &[Reached]) -> Result<u64, BackendError> {
+        let _span = tracing::trace_span!("submit", what, number = self.submitted + 1).entered();
+        // SAFETY: it is in the recording state since `begin`.
+        let ended = unsafe { self.device.raw().end_command_buffer(commands) };
+        ended.map_err(|result| self.device.fail("vkEndCommandBuffer", result))?;
         let signal = Some((self.progress.raw(), self.submitted + 1));
         let waits: Vec<_> = reached.iter().map(|(timeline, value)| (timeline.raw(), *value)).collect();
         // SAFETY: the handles are alive and recorded for this family, the value is the next of a timeline that only this function signals, and
@@ -235,33 +243,6 @@ impl Slices {
 
     pub(super) fn late(&self, wanted: &str, waited: Duration) -> BackendError {
         BackendError::late(wanted, format!("submission {} still runs", self.submitted), waited)
-    }
-}
-
-/// What a slice is made of.
-struct Kernel {
-    layout: vk::PipelineLayout,
-    pipeline: vk::Pipeline,
-}
-
-impl Kernel {
-    /// # Safety
-    /// The command buffer is being recorded, outside of any render pass, for the slices' family; the memory is kept until the execution has ended.
-    unsafe fn dispatch(
-        &self,
-        raw: &ash::Device,
-        commands: vk::CommandBuffer,
-        memory: &Memory,
-        place: usize,
-        workers: u32,
-    ) {
-        let push = memory.push(place);
-        // SAFETY: the pipeline is a compute pipeline of this device.
-        unsafe { raw.cmd_bind_pipeline(commands, vk::PipelineBindPoint::COMPUTE, self.pipeline) };
-        // SAFETY: the layout has a range of these bytes for this stage.
-        unsafe { raw.cmd_push_constants(commands, self.layout, vk::ShaderStageFlags::COMPUTE, 0, push.bytes()) };
-        // SAFETY: a pipeline is bound, its push constants are set, and every address in them belongs to a buffer in `memory`, as the caller keeps it.
-        unsafe { raw.cmd_dispatch(commands, workers, 1, 1) };
     }
 }
 

@@ -1,4 +1,5 @@
-//! How long slices take that somebody else submits: timestamps around them, since the host sees neither their beginning nor, soon, their end.
+//! How long slices take: timestamps around them, since the host sees neither their beginning nor, soon, their end, and neither does it see what
+//! other processes had of the device before.
 
 use std::time::Duration;
 
