@@ -179,6 +179,12 @@ impl DeviceFacts {
         self.driver_name == "NVIDIA"
     }
 
+    /// Whether asking for a query's result waits for the whole device, an engine's submissions included, and uses the queue's context beside the
+    /// queue's own thread: Mesa's lavapipe (22 to 25).
+    pub(crate) fn queries_are_perilous(&self) -> bool {
+        self.driver_name == "llvmpipe"
+    }
+
     /// One line for reports: device, driver, Vulkan version and the subgroup size that kernels run with.
     #[must_use]
     pub fn describe(&self, subgroup_size: u32) -> String {

@@ -20,11 +20,11 @@ pub(super) struct Stopwatch {
 }
 
 impl Stopwatch {
-    /// `None` where the slices' queue has no timestamps.
+    /// `None` where the slices' queue has no timestamps, or nobody should ask for them.
     pub(super) fn new(device: &Device) -> Result<Option<Self>, BackendError> {
         let families = &device.facts().queue_families;
         let bits = families.get(device.queue_family() as usize).map_or(0, |family| family.timestamp_valid_bits);
-        if bits == 0 {
+        if bits == 0 || device.facts().queries_are_perilous() {
             return Ok(None);
         }
         let (kind, count) = (vk::QueryType::TIMESTAMP, 2 * SLICES as u32);
