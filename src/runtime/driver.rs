@@ -14,7 +14,7 @@ use super::options::RuntimeOptions;
 use super::pace::{Orders, Pace, Took};
 use super::recovery;
 use super::roster::Roster;
-use super::slices::{Slices, exit_record, host};
+use super::slices::{Run, Slices, exit_record, host};
 use super::state::State;
 use super::timelines::Reached;
 use super::turns::Turns;
@@ -67,7 +67,7 @@ impl Shared {
 #[derive(Debug)]
 struct Pending {
     slice: u32,
-    place: usize,
+    run: Run,
     /// What is reached with its end: a value of the progress timeline, or of an engine's that it was recorded for.
     end: Reached,
     /// When it can have begun at the earliest: when it was submitted, or the one before was last seen to run.
@@ -254,15 +254,14 @@ impl Driver {
     fn launch(&mut self, context: &Context<'_>) -> Result<(), BackendError> {
         let launch = self.decide(context)?;
         let state = &mut *context.shared.lock();
-        let (slice, place) = self.prepare(context, state, &launch)?;
+        let (slice, run) = self.prepare(context, state, &launch, false)?;
         let since = Instant::now();
         let reached = state.tables.timelines.take_reached();
-        let workers = launch.decision.workers.value;
-        let value = self.slices.launch(context.memory, place, workers, self.fresh, &reached)?;
+        let value = self.slices.launch(context.memory, run, &reached)?;
         state.progress_value = value;
         let end = (self.slices.progress().clone(), value);
         let half_time = half_time(&launch);
-        self.pend(state, launch, Pending { slice, place, end, since, half_time, recorded: None, reached });
+        self.pend(state, launch, Pending { slice, run, end, since, half_time, recorded: None, reached });
         Ok(())
     }
 
@@ -275,18 +274,19 @@ impl Driver {
         self.pending.push_back(pending);
     }
 
-    /// Tells the next slice what it has to know. Its number and its place.
+    /// Tells the next slice what it has to know. Its number, and how it is to be run.
     fn prepare(
         &mut self,
         context: &Context<'_>,
         state: &mut State,
         launch: &Launch,
-    ) -> Result<(u32, usize), BackendError> {
+        recorded: bool,
+    ) -> Result<(u32, Run), BackendError> {
         let LaunchDecision { workers, slice_time, linger, aging_ticks } = launch.decision;
         let Context { memory, options, .. } = context;
         // 0 is no slice's number: it is what a cleared exit record says.
         let slice = self.last.wrapping_add(1).max(1);
-        let place = self.pending.front().map_or(0, |first| (first.place + 1) % SLICES);
+        let place = self.pending.front().map_or(0, |first| (first.run.place + 1) % SLICES);
         tracing::debug!(
             slice,
             workers = workers.value,
@@ -334,7 +334,8 @@ impl Driver {
             state.mailbox.ring(memory, abi::TR_BELL_STOP, 0)?;
         }
         host(&memory.launch)?.write_pod(record_offset(place), &orders)?;
-        Ok((slice, place))
+        let stamped = self.pace.wants_stamps(recorded);
+        Ok((slice, Run { place, workers: workers.value, fresh: self.fresh, stamped }))
     }
 
     /// Takes over the slices that have ended, recovers if one of them was cut, and announces the ends of groups. True if there were any.
@@ -368,7 +369,7 @@ impl Driver {
 
     fn take_over(&mut self, context: &Context<'_>, ended: &Pending) -> Result<(), BackendError> {
         let Context { memory, options, shared, .. } = context;
-        let exit = exit_record(memory, ended.place, ended.slice)?;
+        let exit = exit_record(memory, ended.run.place, ended.slice)?;
         if let Some(exit) = exit.filter(|exit| exit.reasons & abi::TR_EXIT_SHAPE != 0) {
             let (is, asked) = (exit.subgroup_size, self.lanes);
             return Err(BackendError::Protocol { what: format!("the driver runs subgroups of {is}, not of {asked}") });
@@ -380,7 +381,7 @@ impl Driver {
             return Ok(());
         };
         let SliceExit { reasons, turns, ready, elapsed: units, .. } = exit;
-        let took = self.slices.took(ended.place)?.map_or_else(|| Took::Seen(ended.since.elapsed()), Took::Stamped);
+        let took = self.slices.took(ended.run)?.map_or_else(|| Took::Seen(ended.since.elapsed()), Took::Stamped);
         tracing::trace!(slice = ended.slice, reasons, turns, ready, units, ?took, "slice ended");
         self.pace.learn(units, took, reasons & abi::TR_EXIT_BUDGET != 0);
         let mut state = shared.lock();

@@ -1,9 +1,9 @@
 //! How long slices may run, in the units that the kernel counts in: of the device's clock, or its turns where it has none.
 //!
 //! No clock's rate is known beforehand, and a turn takes as long as its ops. So the first slices are short, and from each slice that was long
-//! enough to tell the rate is learned: from timestamps around it, or, where the queue has none, from what the host saw of it. The host sees a slice
-//! begin too early and end too late, never the other way round, and what other processes had of the device meanwhile counts as the slice's. So
-//! a rate is only ever underestimated, and slices are rather too short than too long.
+//! enough to tell the rate is learned: at first from timestamps around it, which delay a slice's end by some microseconds, and then from what the host saw
+//! of it. The host sees a slice begin too early and end too late, never the other way round, and counts what other processes had of the device
+//! meanwhile. So a rate is only ever underestimated, and slices are rather too short than too long.
 
 use std::time::Duration;
 
@@ -13,8 +13,8 @@ const FEW_TURNS: u32 = 512;
 const MANY_TURNS: u32 = 1 << 24;
 /// Slices that the host saw take less than this tell nothing: launching them takes a good part of it.
 const TELLING_SEEN: Duration = Duration::from_micros(500);
-/// The same where timestamps tell, to which beginning and leaving still belong.
-const TELLING_STAMPED: Duration = Duration::from_micros(50);
+/// The same where timestamps tell, to which beginning and leaving still belong: an idle slice of the H200's is about as long.
+const TELLING_STAMPED: Duration = Duration::from_micros(20);
 /// How much longer than the one before a slice may be planned where it is counted in turns: the next turns may be slower ones.
 const GROWTH: f64 = 2.0;
 /// Largest number of units: the kernel compares differences as signed numbers.
@@ -85,6 +85,12 @@ impl Pace {
         Orders { timed, capped, turn_budget: turn_limit, time_budget: units(slice_time), linger }
     }
 
+    /// Whether the next slice should have timestamps around it: as long as nothing is known, and if the host sees much else before a recorded one ends.
+    /// (What that says of a clock is no news, as it seems slower than it is.)
+    pub(super) fn wants_stamps(&self, recorded: bool) -> bool {
+        self.rate.is_none() || (recorded && !self.timed)
+    }
+
     /// A slice counted so many units in this time. `spent`: it ended because its budget did.
     pub(super) fn learn(&mut self, units: u32, took: Took, spent: bool) {
         let (took, telling) = match took {
@@ -146,6 +152,27 @@ mod tests {
             let Orders { turn_budget, time_budget, linger, .. } = orders(&pace);
             assert_eq!((turn_budget, time_budget, linger), (1 << 24, 100_000, 1000));
         }
+    }
+
+    #[test]
+    fn timestamps_are_wanted_until_a_rate_is_known_and_then_where_a_frame_is_in_the_way_of_turns() {
+        for (timed, after) in [(true, [false, false]), (false, [false, true])] {
+            let mut pace = live(timed);
+            let wants = |pace: &Pace| [false, true].map(|recorded| pace.wants_stamps(recorded));
+            assert_eq!(wants(&pace), [true, true]);
+            pace.learn(100, Took::Stamped(MS / 1000), false);
+            assert_eq!(wants(&pace), [true, true], "too short to tell");
+            pace.learn(100, Took::Stamped(MS / 50), false);
+            assert_eq!(wants(&pace), after);
+        }
+    }
+
+    #[test]
+    fn what_others_have_of_the_device_meanwhile_does_not_make_a_clock_slower() {
+        let mut pace = live(true);
+        pace.learn(1000, Took::Stamped(MS), false);
+        learn(&mut pace, 1000, 100 * MS);
+        assert_eq!(orders(&pace).time_budget, 100_000);
     }
 
     #[test]

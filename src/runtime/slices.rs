@@ -17,6 +17,19 @@ use crate::program::{Program, declares, without_clock};
 /// 40 us late; a slice that takes longer than this hardly notices.
 pub(super) const SPIN: Duration = Duration::from_micros(200);
 
+/// How a slice is run.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Run {
+    /// One of [`SLICES`]; what was there before has ended.
+    pub(super) place: usize,
+    /// Workgroups.
+    pub(super) workers: u32,
+    /// Whether the private memory is cleared first.
+    pub(super) fresh: bool,
+    /// Whether timestamps are to tell how long it takes.
+    pub(super) stamped: bool,
+}
+
 /// Launches slices and sees them end.
 #[derive(Debug)]
 pub(super) struct Slices {
@@ -98,20 +111,12 @@ impl Slices {
         pipeline
     }
 
-    /// Submits a slice of `workers` workgroups after all before it; clears the private memory first if `fresh`. The slice that had this place
-    /// before has ended. It begins after the semaphores have reached what
-    /// they have reached already: that makes what was written before visible to it. Returns the value that the timeline reaches with the slice's end.
-    pub(super) fn launch(
-        &mut self,
-        memory: &Memory,
-        place: usize,
-        workers: u32,
-        fresh: bool,
-        reached: &[Reached],
-    ) -> Result<u64, BackendError> {
-        let commands = self.begin(place)?;
+    /// Submits a slice after all before it. It begins after the semaphores have reached what they have reached already: that makes what was written
+    /// before visible to it. Returns the value that the timeline reaches with the slice's end.
+    pub(super) fn launch(&mut self, memory: &Memory, run: Run, reached: &[Reached]) -> Result<u64, BackendError> {
+        let commands = self.begin(run.place)?;
         // SAFETY: it is being recorded, outside of any render pass, for this family, and the runtime waits for its end.
-        unsafe { self.run(commands, memory, place, workers, fresh) };
+        unsafe { self.dispatch(commands, memory, run) };
         barrier(self.device.raw(), commands, Access::Kernel, Access::Host);
         self.submit("slice", commands, reached)
     }
@@ -122,48 +127,41 @@ impl Slices {
     /// # Safety
     /// The command buffer is being recorded, outside of any render pass, for the slices' family; what had this place has ended; the memory is kept
     /// until the execution has ended.
-    pub(super) unsafe fn record(
-        &self,
-        commands: vk::CommandBuffer,
-        memory: &Memory,
-        place: usize,
-        workers: u32,
-        fresh: bool,
-    ) {
+    pub(super) unsafe fn record(&self, commands: vk::CommandBuffer, memory: &Memory, run: Run) {
         let raw = self.device.raw();
         barrier(raw, commands, Access::Anything, Access::Device);
         // SAFETY: the caller's promises.
-        unsafe { self.run(commands, memory, place, workers, fresh) };
+        unsafe { self.dispatch(commands, memory, run) };
         barrier(raw, commands, Access::Kernel, Access::Anything);
     }
 
-    /// The kernel, timestamps around it, and before them private memory cleared if `fresh`.
-    ///
     /// # Safety
     /// As for [`Slices::record`].
-    unsafe fn run(&self, commands: vk::CommandBuffer, memory: &Memory, place: usize, workers: u32, fresh: bool) {
+    unsafe fn dispatch(&self, commands: vk::CommandBuffer, memory: &Memory, run: Run) {
         let raw = self.device.raw();
-        clear(raw, commands, memory, fresh);
-        if let Some(stopwatch) = &self.stopwatch {
+        clear(raw, commands, memory, run.fresh);
+        let stopwatch = self.stopwatch.as_ref().filter(|_| run.stamped);
+        if let Some(stopwatch) = stopwatch {
             // SAFETY: the caller's promises.
-            unsafe { stopwatch.start(commands, place) };
+            unsafe { stopwatch.start(commands, run.place) };
         }
-        let push = memory.push(place);
+        let push = memory.push(run.place);
         // SAFETY: the pipeline is a compute pipeline of this device.
         unsafe { raw.cmd_bind_pipeline(commands, vk::PipelineBindPoint::COMPUTE, self.pipeline) };
         // SAFETY: the layout has a range of these bytes for this stage.
         unsafe { raw.cmd_push_constants(commands, self.layout, vk::ShaderStageFlags::COMPUTE, 0, push.bytes()) };
         // SAFETY: a pipeline is bound, its push constants are set, and every address in them belongs to a buffer in `memory`, as the caller keeps it.
-        unsafe { raw.cmd_dispatch(commands, workers, 1, 1) };
-        if let Some(stopwatch) = &self.stopwatch {
+        unsafe { raw.cmd_dispatch(commands, run.workers, 1, 1) };
+        if let Some(stopwatch) = stopwatch {
             // SAFETY: the caller's promises.
-            unsafe { stopwatch.stop(commands, place) };
+            unsafe { stopwatch.stop(commands, run.place) };
         }
     }
 
-    /// How long the slice in this place took, which has ended, if the device can tell.
-    pub(super) fn took(&self, place: usize) -> Result<Option<Duration>, BackendError> {
-        self.stopwatch.as_ref().map(|stopwatch| stopwatch.read(place)).transpose()
+    /// How long a slice took that has ended, if timestamps tell.
+    pub(super) fn took(&self, run: Run) -> Result<Option<Duration>, BackendError> {
+        let stopwatch = self.stopwatch.as_ref().filter(|_| run.stamped);
+        stopwatch.map(|stopwatch| stopwatch.read(run.place)).transpose()
     }
 
     /// Copies all slots and what is kept beside them to the host. Bounded by `timeout`; no slice may be pending.

@@ -54,14 +54,13 @@ impl Driver {
         launch.decision.linger = Decided::new(Duration::ZERO, "no slice lingers in somebody else's frame");
         let state = &mut *context.shared.lock();
         let before = Before { last: self.last, fresh: self.fresh, launch: state.last_launch };
-        let (slice, place) = self.prepare(context, state, &launch)?;
-        let workers = launch.decision.workers.value;
+        let (slice, run) = self.prepare(context, state, &launch, true)?;
         // SAFETY: the caller's promises; what had this place has ended.
-        unsafe { self.slices.record(commands, context.memory, place, workers, self.fresh) };
+        unsafe { self.slices.record(commands, context.memory, run) };
         // The engine's submission waits for what it has to wait for; these are kept as long as they may be needed.
         let reached = state.tables.timelines.take_reached();
         let (since, half_time, recorded) = (Instant::now(), half_time(&launch), Some(before));
-        self.pend(state, launch, Pending { slice, place, end, since, half_time, recorded, reached });
+        self.pend(state, launch, Pending { slice, run, end, since, half_time, recorded, reached });
         Ok(true)
     }
 
