@@ -204,11 +204,7 @@ mod tests {
         assert_eq!((recorded(&pace).linger, recorded(&pace).turn_budget), (0, 512));
         pace.learn(100, Took::Stamped(MS / 10), false);
         let Orders { time_budget, linger, turn_budget, .. } = recorded(&pace);
-        assert_eq!(
-            (time_budget, linger, turn_budget),
-            (2000, 0, 1 << 24),
-            "what the host sees would have to be longer"
-        );
+        assert_eq!((time_budget, linger, turn_budget), (2000, 0, 1 << 24), "a tenth of a millisecond tells");
         assert_eq!(orders(&pace).linger, 1000, "the others do");
     }
 
