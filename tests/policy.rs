@@ -152,8 +152,10 @@ fn age_outranks_priority_as_soon_as_the_policy_says() {
 #[test]
 fn a_decision_is_made_on_what_the_host_knows() {
     let device = device();
-    let runtime = device
-        .runtime(&lane_program(&OPS), RuntimeOptions { turn_budget: Some(1 << 20), workers: Some(1), ..options() });
+    // On a machine that is busy with other things, too, no slice takes so long that another one follows it.
+    let slice_time = Some(Duration::from_secs(1));
+    let options = RuntimeOptions { turn_budget: Some(1 << 20), workers: Some(1), slice_time, ..options() };
+    let runtime = device.runtime(&lane_program(&OPS), options);
     // More than one worker runs at once, so some wait.
     let mut tasks = vec![Task::new(THRICE).item(); 40];
     tasks.extend([Task::new(NOTHING).paused_until(0, 9).item(); 10]);

@@ -37,7 +37,9 @@ fn a_waiter_does_not_wait_for_what_its_worker_runs_next() {
         drop(run_all(&runtime, &[Task::new(COUNT).output(output).param(1).item(); 512]));
         runtime.snapshot(LONG).unwrap();
     }
+    let mut prompt_rounds = 0;
     for round in 1..=20 {
+        let submitted = Instant::now();
         let waiter = Task::new(COUNT).output(output).param(1).paused_until(0, round);
         let busy = Task::new(1).input(input).output(output).param(round);
         let counted = word(&counts, 1);
@@ -58,14 +60,21 @@ fn a_waiter_does_not_wait_for_what_its_worker_runs_next() {
         until(0, round, "the busy task does not begin");
         // Whichever worker has the busy task now, the waiter is not its any more.
         runtime.signal(0, round.into()).unwrap();
+        // If other processes keep the host waiting, the other workers may have left, or the busy task may have given up: such a round tells nothing.
+        let prompt = submitted.elapsed() < Duration::from_millis(500);
         until(1, counted + 1, "the waiter waits for the busy task");
         gate.mapped().unwrap().store(0, round, std::sync::atomic::Ordering::Relaxed).unwrap();
         let mut ends = Vec::new();
         while ends.len() < 2 {
             assert!(runtime.completions(&mut ends, 2, LONG).unwrap() > 0);
         }
-        assert!(ends.iter().all(|end| end.outcome == Outcome::Done), "round {round}: the busy task was waited for");
+        assert!(
+            !prompt || ends.iter().all(|end| end.outcome == Outcome::Done),
+            "round {round}: the busy task was waited for"
+        );
+        prompt_rounds += u32::from(prompt);
     }
+    assert!(prompt_rounds > 0, "no round told anything");
 }
 
 #[test]
