@@ -140,7 +140,7 @@ impl Slices {
     unsafe fn dispatch(&self, commands: vk::CommandBuffer, memory: &Memory, run: Run) {
         let raw = self.device.raw();
         clear(raw, commands, memory, run.fresh);
-        let stopwatch = self.stopwatch.as_ref().filter(|_| run.stamped);
+        let stopwatch = self.stopwatch(run);
         if let Some(stopwatch) = stopwatch {
             // SAFETY: the caller's promises.
             unsafe { stopwatch.start(commands, run.place) };
@@ -160,8 +160,11 @@ impl Slices {
 
     /// How long a slice took that has ended, if timestamps tell.
     pub(super) fn took(&self, run: Run) -> Result<Option<Duration>, BackendError> {
-        let stopwatch = self.stopwatch.as_ref().filter(|_| run.stamped);
-        stopwatch.map(|stopwatch| stopwatch.read(run.place)).transpose()
+        self.stopwatch(run).map(|stopwatch| stopwatch.read(run.place)).transpose()
+    }
+
+    fn stopwatch(&self, run: Run) -> Option<&Stopwatch> {
+        self.stopwatch.as_ref().filter(|_| run.stamped)
     }
 
     /// Copies all slots and what is kept beside them to the host. Bounded by `timeout`; no slice may be pending.
