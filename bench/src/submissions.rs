@@ -9,7 +9,7 @@ use crate::Error;
 use crate::kernel::{Kernel, failed};
 
 /// Longest wait for a submission.
-const LONGEST: Duration = Duration::from_secs(30);
+pub(crate) const LONGEST: Duration = Duration::from_secs(30);
 
 /// The queue that a [`Submissions`] submits to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,6 +120,11 @@ impl Submissions {
         if self.timeline.wait(self.submitted, LONGEST)? { Ok(()) } else { Err(self.late()) }
     }
 
+    /// The command buffer, which may be pending more than once.
+    pub(crate) fn commands(&self) -> vk::CommandBuffer {
+        self.commands.buffer
+    }
+
     /// A word of a buffer that the commands use.
     pub(crate) fn word(&self, buffer: usize, offset: u64) -> Result<u32, Error> {
         let buffer = self.used.as_ref().and_then(|(_, buffers)| buffers.get(buffer));
@@ -130,8 +135,12 @@ impl Submissions {
     }
 
     fn late(&self) -> Error {
-        Error::Wrong { what: format!("submission {} has not ended after {LONGEST:?}", self.submitted) }
+        late(self.submitted)
     }
+}
+
+pub(crate) fn late(submission: u64) -> Error {
+    Error::Wrong { what: format!("submission {submission} has not ended after {LONGEST:?}") }
 }
 
 impl Drop for Submissions {

@@ -278,7 +278,7 @@ pub(super) unsafe fn create_timeline(device: &ash::Device, initial: u64, exporta
     unsafe { device.create_semaphore(&info, None) }
 }
 
-/// Submits command buffers with timeline waits before all of them and at most one timeline signal after.
+/// Submits command buffers with timeline waits before all of them, and at most one timeline signal and one fence after; the fence may be null.
 ///
 /// # Safety
 /// As for `vkQueueSubmit`: live handles of this device, the queue locked, command buffers ready to be executed.
@@ -288,6 +288,7 @@ pub(super) unsafe fn submit(
     command_buffers: &[vk::CommandBuffer],
     waits: &[(vk::Semaphore, u64)],
     signal: Option<(vk::Semaphore, u64)>,
+    fence: vk::Fence,
 ) -> VkResult<()> {
     let (wait_semaphores, wait_values): (Vec<_>, Vec<_>) = waits.iter().copied().unzip();
     let (signal_semaphores, signal_values): (Vec<_>, Vec<_>) = signal.into_iter().unzip();
@@ -302,7 +303,7 @@ pub(super) unsafe fn submit(
         .signal_semaphores(&signal_semaphores)
         .push_next(&mut timelines);
     // SAFETY: the caller's promises; `info` and all that it points to live until the call returns.
-    unsafe { device.queue_submit(queue, &[info], vk::Fence::null()) }
+    unsafe { device.queue_submit(queue, &[info], fence) }
 }
 
 /// Allocates memory of one type for a buffer that has a device address.

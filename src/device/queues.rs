@@ -141,7 +141,23 @@ impl Device {
         signal: Option<(vk::Semaphore, u64)>,
     ) -> Result<(), BackendError> {
         // SAFETY: the caller's promises.
-        unsafe { self.submit_to(&self.queues().slices, command_buffers, wait.as_slice(), signal) }
+        unsafe { self.submit_to(&self.queues().slices, command_buffers, wait.as_slice(), signal, vk::Fence::null()) }
+    }
+
+    /// As [`Device::submit`], with a fence that is signalled at their end, for programs that have no timeline semaphores.
+    ///
+    /// # Safety
+    /// As for [`Device::submit`]; the fence is a live one of this device, unsignalled, and of no other submission that has not ended.
+    ///
+    /// # Errors
+    /// As [`Device::submit`].
+    pub unsafe fn submit_with_fence(
+        &self,
+        command_buffers: &[vk::CommandBuffer],
+        fence: vk::Fence,
+    ) -> Result<(), BackendError> {
+        // SAFETY: the caller's promises.
+        unsafe { self.submit_to(&self.queues().slices, command_buffers, &[], None, fence) }
     }
 
     /// As [`Device::submit`], to a queue that no slice runs on, and with no order between the two but what the
@@ -164,7 +180,7 @@ impl Device {
     ) -> Result<(), BackendError> {
         let queue = self.queues().other.as_ref().ok_or(BackendError::NoOtherQueue)?;
         // SAFETY: the caller's promises.
-        unsafe { self.submit_to(queue, command_buffers, wait.as_slice(), signal) }
+        unsafe { self.submit_to(queue, command_buffers, wait.as_slice(), signal, vk::Fence::null()) }
     }
 
     /// As [`Device::submit`], to a queue that can copy and fill and nothing else: what stands there takes no part of
@@ -186,7 +202,7 @@ impl Device {
     ) -> Result<(), BackendError> {
         let queue = self.queues().transfer.as_ref().ok_or(BackendError::NoTransferQueue)?;
         // SAFETY: the caller's promises.
-        unsafe { self.submit_to(queue, command_buffers, wait.as_slice(), signal) }
+        unsafe { self.submit_to(queue, command_buffers, wait.as_slice(), signal, vk::Fence::null()) }
     }
 
     /// As [`Device::submit`], after several values.
@@ -200,7 +216,7 @@ impl Device {
         signal: Option<(vk::Semaphore, u64)>,
     ) -> Result<(), BackendError> {
         // SAFETY: the caller's promises.
-        unsafe { self.submit_to(&self.queues().slices, command_buffers, waits, signal) }
+        unsafe { self.submit_to(&self.queues().slices, command_buffers, waits, signal, vk::Fence::null()) }
     }
 
     /// Submits to a queue of this device.
@@ -213,6 +229,7 @@ impl Device {
         command_buffers: &[vk::CommandBuffer],
         waits: &[(vk::Semaphore, u64)],
         signal: Option<(vk::Semaphore, u64)>,
+        fence: vk::Fence,
     ) -> Result<(), BackendError> {
         self.check()?;
         let mut submitted = None;
@@ -220,7 +237,7 @@ impl Device {
             // An engine's lock that calls twice must not submit twice.
             submitted.get_or_insert_with(|| {
                 // SAFETY: the caller's promises; the queue is locked until the call returns.
-                unsafe { chains::submit(self.raw(), queue.raw, command_buffers, waits, signal) }
+                unsafe { chains::submit(self.raw(), queue.raw, command_buffers, waits, signal, fence) }
             });
         });
         let silent =

@@ -27,10 +27,15 @@ fn words(device: &Device, name: &str, shared: bool) -> Result<Buffer, BackendErr
     device.allocate(BufferDesc { name, bytes: 64, kind: MemoryKind::Report, usage, shared })
 }
 
-/// Fills the first `count` words with `value` on a queue, and waits until the host can see it.
-fn fill(device: &Device, (family, submit): (u32, Submit), target: &Buffer, count: u64, value: u32) -> Outcome {
+/// Records a fill of the first `count` words with `value`, which the host can see at its end.
+fn record_fill(
+    device: &Device,
+    family: u32,
+    target: &Buffer,
+    count: u64,
+    value: u32,
+) -> Result<(vk::CommandPool, vk::CommandBuffer), Box<dyn std::error::Error>> {
     let raw = device.raw();
-    let timeline = Timeline::new(device, "filled", 0)?;
     let (pool, commands) = begin(device, family)?;
     // SAFETY: recording; the buffer is alive and has 16 words, and what other queues did with it was waited for.
     unsafe { raw.cmd_fill_buffer(commands, target.raw(), 0, 4 * count, value) };
@@ -42,12 +47,40 @@ fn fill(device: &Device, (family, submit): (u32, Submit), target: &Buffer, count
     unsafe { raw.cmd_pipeline_barrier(commands, from, to, vk::DependencyFlags::empty(), &to_host, &[], &[]) };
     // SAFETY: recording ends.
     unsafe { raw.end_command_buffer(commands) }?;
+    Ok((pool, commands))
+}
+
+/// Fills the first `count` words with `value` on a queue, and waits until the host can see it.
+fn fill(device: &Device, (family, submit): (u32, Submit), target: &Buffer, count: u64, value: u32) -> Outcome {
+    let timeline = Timeline::new(device, "filled", 0)?;
+    let (pool, commands) = record_fill(device, family, target, count, value)?;
     // SAFETY: live handles, recorded for this queue's family; everything is kept until the wait below has succeeded.
     unsafe { submit(device, &[commands], None, Some((timeline.raw(), 1))) }?;
     assert!(timeline.wait(1, PATIENCE)?, "the timeline stands at {}", timeline.value()?);
     // SAFETY: the submission is done.
-    unsafe { raw.destroy_command_pool(pool, None) };
+    unsafe { device.raw().destroy_command_pool(pool, None) };
     Ok(())
+}
+
+#[test]
+fn a_fence_that_goes_with_a_submission_is_signalled_when_that_has_ended() -> Outcome {
+    let device = device()?;
+    let raw = device.raw();
+    let report = words(&device, "filled before a fence", false)?;
+    let (pool, commands) = record_fill(&device, device.queue_family(), &report, 16, 7)?;
+    // SAFETY: the device lives; destroyed below.
+    let fence = unsafe { raw.create_fence(&vk::FenceCreateInfo::default(), None) }?;
+    // SAFETY: live handles, recorded for this queue's family; everything is kept until the wait below has succeeded.
+    unsafe { device.submit_with_fence(&[commands], fence) }?;
+    // SAFETY: a live fence.
+    unsafe { raw.wait_for_fences(&[fence], true, PATIENCE.as_nanos() as u64) }?;
+    assert_eq!(mapped(&report)?.read_pod::<[u32; 16]>(0)?, [7; 16]);
+    // SAFETY: the submission is done.
+    unsafe { raw.destroy_command_pool(pool, None) };
+    // SAFETY: as above.
+    unsafe { raw.destroy_fence(fence, None) };
+    drop(report);
+    finish(device)
 }
 
 #[test]

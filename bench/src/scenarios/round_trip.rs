@@ -7,14 +7,14 @@ use taskring::{Mode, Runtime, RuntimeOptions, Task};
 
 use super::ops::NOTHING;
 use crate::run::{LONGEST, settle};
-use crate::{Error, On, Percentiles, Run, Samples, Scenario, Submissions, Tally, Unit, Variant};
+use crate::{Error, Fenced, On, Percentiles, Run, Samples, Scenario, Submissions, Tally, Unit, Variant};
 
 pub(super) const ROUND_TRIP: Scenario = Scenario {
     name: "round_trip",
     meaning: "One task that does nothing, from its submission until its completion is seen: what a task costs that the host waits for.",
     unit: Unit::Micros,
     alternatives: &[
-        "one vkQueueSubmit of an empty dispatch, its timeline polled, or waited for in vkWaitSemaphores",
+        "one vkQueueSubmit of an empty dispatch, its timeline polled, or waited for in vkWaitSemaphores; or its fence polled",
         "the raw wire: a word of memory, answered by a kernel that does nothing else, which nothing can beat",
     ],
     run: measure,
@@ -35,6 +35,13 @@ fn measure(run: &mut Run<'_>) -> Result<(), Error> {
         Ok(start.elapsed())
     })?;
     drop(submissions);
+    let mut fenced = Fenced::new(run.device())?;
+    run.latency(Variant::alternative("one vkQueueSubmit, its fence polled"), || {
+        let start = Instant::now();
+        fenced.submit_and_poll()?;
+        Ok(start.elapsed())
+    })?;
+    drop(fenced);
     raw_wire(run)?;
     ours(run, "taskring", RuntimeOptions::default())?;
     if !run.is_cpu() && run.size().pick(false, true, true) {
