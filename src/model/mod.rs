@@ -242,7 +242,8 @@ impl Scheduler {
 /// whether a tenant has a buffer with this handle.
 impl Scheduler {
     /// A slice: turns until `turn_budget` of them are spent or `linger_turns + 1` in a row found nothing to do. Gives
-    /// what a device writes at its end, except that slice number and trace count are 0.
+    /// what a device writes at its end, except that slice number and trace count are 0. (Where the driver ends loops, a
+    /// device counts its batches too, so that its slices have fewer turns than they were given.)
     pub fn run_slice(
         &mut self,
         turn_budget: u32,

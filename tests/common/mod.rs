@@ -37,6 +37,11 @@ impl Checked {
         self.device.plan().subgroup_size
     }
 
+    /// Whether this is the driver that ends all loops after 65,535 turns.
+    pub fn ends_loops(&self) -> bool {
+        self.device.facts().driver_info.contains("Mesa 22.")
+    }
+
     /// A buffer that the host can read.
     pub fn report(&self, words: u32) -> Arc<Buffer> {
         self.buffer(MemoryKind::Report, words)
