@@ -11,10 +11,11 @@ use std::time::Duration;
 const FEW_TURNS: u32 = 512;
 /// Turns of a slice that is bounded by its time.
 const MANY_TURNS: u32 = 1 << 24;
-/// Slices that the host saw take less than this tell nothing: launching them takes a good part of it.
+/// Slices that the host saw take less than this tell nothing at first: launching them takes a good part of it.
 const TELLING_SEEN: Duration = Duration::from_micros(500);
-/// The same where timestamps tell: they have steps of up to a microsecond. An idle slice of the H200's default grid takes 17 to 80 microseconds, by its clocks.
-const TELLING_STAMPED: Duration = Duration::from_micros(10);
+/// The same where timestamps tell, which have steps of up to a microsecond, and of a clock that is known to be at least so fast: if it once seemed much
+/// slower than it is, slices are so short that the host never sees a long one. An idle slice of the H200's default grid takes 17 to 80 microseconds, by its clocks.
+const TELLING: Duration = Duration::from_micros(10);
 /// How much longer than the one before a slice may be planned where it is counted in turns: the next turns may be slower ones.
 const GROWTH: f64 = 2.0;
 /// Largest number of units: the kernel compares differences as signed numbers.
@@ -94,8 +95,9 @@ impl Pace {
     /// A slice counted so many units in this time. `spent`: it ended because its budget did.
     pub(super) fn learn(&mut self, units: u32, took: Took, spent: bool) {
         let (took, telling) = match took {
-            Took::Seen(took) => (took, TELLING_SEEN),
-            Took::Stamped(took) => (took, TELLING_STAMPED),
+            Took::Seen(took) if self.rate.is_none() || !self.timed => (took, TELLING_SEEN),
+            Took::Seen(took) => (took, TELLING),
+            Took::Stamped(took) => (took, TELLING),
         };
         if took < telling || units == 0 {
             // One that ended for want of tasks says nothing of how long that many turns would have been.
@@ -181,10 +183,25 @@ mod tests {
         learn(&mut pace, 1000, MS);
         learn(&mut pace, 1000, 50 * MS);
         assert_eq!(orders(&pace).time_budget, 100_000);
-        learn(&mut pace, 300, MS / 10);
-        assert_eq!(orders(&pace).time_budget, 100_000, "a short one tells nothing");
         learn(&mut pace, 3000, MS);
         assert_eq!(orders(&pace).time_budget, 300_000);
+        learn(&mut pace, 300, MS / 200);
+        assert_eq!(orders(&pace).time_budget, 300_000, "a very short one tells nothing");
+    }
+
+    #[test]
+    fn a_clock_that_seemed_a_thousand_times_slower_than_it_is_is_known_again_after_a_few_slices() {
+        let mut pace = live(true);
+        // Of the first slice, a tenth of a millisecond long, others had the device nearly all the time.
+        pace.learn(100, Took::Stamped(100 * MS), false);
+        let launching = MS / 50;
+        for _ in 0..10 {
+            // In truth a unit is a microsecond; the slice lingers for as long as it is told, and a little longer.
+            let units = orders(&pace).linger + 20;
+            learn(&mut pace, units, Duration::from_micros(units.into()) + launching);
+        }
+        let linger = orders(&pace).linger;
+        assert!((900..=1000).contains(&linger), "{linger} of 1000 units in a millisecond");
     }
 
     #[test]
