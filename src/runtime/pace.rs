@@ -1,8 +1,8 @@
 //! How long slices may run, in the units that the kernel counts in: of the device's clock, or its turns where it has none.
 //!
 //! No clock's rate is known beforehand, and a turn takes as long as its ops. So the first slices are short, and from each slice that was long
-//! enough to tell the rate is learned: at first from timestamps around it, which delay a slice's end by some microseconds, and then from what the host saw
-//! of it. The host sees a slice begin too early and end too late, never the other way round, and counts what other processes had of the device
+//! enough to tell the rate is learned: at first from timestamps around it, which delay a slice's end by some microseconds, until one slice confirms another,
+//! and then from what the host saw of it. The host sees a slice begin too early and end too late, never the other way round, and counts what other processes had of the device
 //! meanwhile. So a rate is only ever underestimated, and slices are rather too short than too long.
 
 use std::time::Duration;
@@ -16,6 +16,9 @@ const TELLING_SEEN: Duration = Duration::from_micros(500);
 /// The same where timestamps tell, which have steps of up to a microsecond, and of a clock that is known to be at least so fast: if it once seemed much
 /// slower than it is, slices are so short that the host never sees a long one. An idle slice of the H200's default grid takes 17 to 80 microseconds, by its clocks.
 const TELLING: Duration = Duration::from_micros(10);
+/// How much faster a clock may seem than it was thought to be, and that still be confirmed: the first slices are short, and others may have the device
+/// before a slice's first worker begins.
+const CONFIRMED: f64 = 1.125;
 /// How much longer than the one before a slice may be planned where it is counted in turns: the next turns may be slower ones.
 const GROWTH: f64 = 2.0;
 /// Largest number of units: the kernel compares differences as signed numbers.
@@ -50,6 +53,8 @@ pub(super) struct Pace {
     turn_limit: u32,
     /// Units in a second, at least.
     rate: Option<f64>,
+    /// Whether a second slice said much the same.
+    confirmed: bool,
     /// Turns of the next slice while the rate is not known.
     trial_turns: u32,
 }
@@ -60,7 +65,7 @@ impl Pace {
     pub(super) fn new(timed: bool, live: bool, asked: Option<u32>, cap: Option<u32>) -> Self {
         let usual = if live { MANY_TURNS } else { FEW_TURNS };
         let turn_limit = asked.into_iter().chain(cap).min().unwrap_or(usual);
-        Self { timed, live, capped: cap.is_some(), turn_limit, rate: None, trial_turns: FEW_TURNS }
+        Self { timed, live, capped: cap.is_some(), turn_limit, rate: None, confirmed: false, trial_turns: FEW_TURNS }
     }
 
     pub(super) fn turn_limit(&self) -> u32 {
@@ -86,10 +91,10 @@ impl Pace {
         Orders { timed, capped, turn_budget: turn_limit, time_budget: units(slice_time), linger }
     }
 
-    /// Whether the next slice should have timestamps around it: as long as nothing is known, and if the host sees much else before a recorded one ends.
+    /// Whether the next slice should have timestamps around it: as long as nothing is sure, and if the host sees much else before a recorded one ends.
     /// (What that says of a clock is no news, as it seems slower than it is.)
     pub(super) fn wants_stamps(&self, recorded: bool) -> bool {
-        self.rate.is_none() || (recorded && !self.timed)
+        if self.timed { !self.confirmed } else { recorded || self.rate.is_none() }
     }
 
     /// A slice counted so many units in this time. `spent`: it ended because its budget did.
@@ -107,6 +112,7 @@ impl Pace {
             return;
         }
         let seen = f64::from(units) / took.as_secs_f64();
+        self.confirmed |= self.rate.is_some_and(|rate| (rate / 2.0..=rate * CONFIRMED).contains(&seen));
         self.rate = Some(match self.rate {
             None => seen,
             // A clock has one rate, and every estimate is too low.
@@ -157,8 +163,9 @@ mod tests {
     }
 
     #[test]
-    fn timestamps_are_wanted_until_a_rate_is_known_and_then_where_a_frame_is_in_the_way_of_turns() {
-        for (timed, after) in [(true, [false, false]), (false, [false, true])] {
+    fn timestamps_are_wanted_until_a_rate_is_known_and_a_clocks_confirmed_and_then_where_a_frame_is_in_the_way_of_turns()
+     {
+        for (timed, after, later) in [(true, [true, true], [false, false]), (false, [false, true], [false, true])] {
             let mut pace = live(timed);
             let wants = |pace: &Pace| [false, true].map(|recorded| pace.wants_stamps(recorded));
             assert_eq!(wants(&pace), [true, true]);
@@ -166,7 +173,22 @@ mod tests {
             assert_eq!(wants(&pace), [true, true], "too short to tell");
             pace.learn(100, Took::Stamped(MS / 100), false);
             assert_eq!(wants(&pace), after);
+            pace.learn(1000, Took::Stamped(MS / 10), false);
+            assert_eq!(wants(&pace), later);
         }
+    }
+
+    #[test]
+    fn a_slice_that_was_kept_waiting_confirms_nothing() {
+        let mut pace = live(true);
+        // Ten units are a microsecond.
+        for (units, took, wants) in
+            [(1_000, MS, true), (1_000, MS / 10, true), (10_000, 40 * MS, true), (10_000, MS, false), (10, MS, false)]
+        {
+            pace.learn(units, Took::Stamped(took), false);
+            assert_eq!(pace.wants_stamps(false), wants, "{units} units in {took:?}");
+        }
+        assert_eq!(orders(&pace).linger, 10_000);
     }
 
     #[test]
