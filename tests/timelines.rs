@@ -159,6 +159,12 @@ fn a_signal_whose_hint_is_lost_is_found_by_the_slice_that_runs() {
     // Not endless: a slice that others on the device wait for too long is killed.
     let long = RuntimeOptions { slice_time: Some(Duration::from_secs(1)), turn_budget: Some(1 << 30), ..small() };
     let bench = bench(RuntimeOptions { missed_signals: u32::MAX, mode: Mode::Live, ..long });
+    if bench.device.ends_loops() {
+        // The driver would cut a slice that stays this long; nobody is given live mode there.
+        assert!(!Residency::choose(bench.device.device.self_test().unwrap()).is_live());
+        eprintln!("not run: the driver ends the loops of such a slice before");
+        return;
+    }
     // So that slices are busy; the first ones are short.
     bench.submit(&[Task::new(SPIN).item()]);
     std::thread::sleep(Duration::from_millis(100));
