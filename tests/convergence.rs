@@ -266,7 +266,7 @@ fn a_loop_that_the_driver_cuts_is_an_error_and_no_wrong_answer() {
         let start = some_words(count);
         match build(body, count, 1).unwrap().run(&device.device, &start, LONG) {
             Ok(right) => {
-                assert!(!device.device.facts().driver_info.contains("Mesa 22."), "it cuts");
+                assert!(!device.ends_loops(), "it cuts");
                 assert!((0..3).all(|index| right.words[index] == stepped(start[index])), "{count} words");
             }
             Err(BackendError::Protocol { what }) => assert!(what.contains("ended a loop"), "{what}"),

@@ -1,12 +1,10 @@
 //! `vkQueueSubmit` with a fence, which is what a program without timeline semaphores has.
 
-use std::time::Instant;
-
 use taskring::{Device, vk};
 
 use crate::Error;
 use crate::kernel::failed;
-use crate::submissions::{LONGEST, On, Submissions, late};
+use crate::submissions::{LONGEST, On, Submissions, late, poll};
 
 /// A command buffer that is submitted with a fence, once at a time.
 pub struct Fenced {
@@ -43,7 +41,7 @@ impl Fenced {
     /// # Errors
     /// What Vulkan says; [`Error::Wrong`] if it has not ended after half a minute, or the one before has not.
     pub fn submit_and_poll(&mut self) -> Result<(), Error> {
-        let Some((submissions, true)) = self.submissions.as_ref().map(|submissions| (submissions, self.ended)) else {
+        let Some(submissions) = self.submissions.as_ref().filter(|_| self.ended) else {
             return Err(late(self.submitted));
         };
         let (commands, raw) = (submissions.commands(), self.device.raw());
@@ -53,14 +51,8 @@ impl Fenced {
         // SAFETY: the command buffer was recorded for this queue's family, the fence is unsignalled, and `Drop` waits before either goes.
         unsafe { self.device.submit_with_fence(&[commands], self.fence) }?;
         self.ended = false;
-        let began = Instant::now();
         // SAFETY: the fence lives as long as this value.
-        while !unsafe { raw.get_fence_status(self.fence) }.map_err(failed("vkGetFenceStatus"))? {
-            if began.elapsed() > LONGEST {
-                return Err(late(self.submitted));
-            }
-            std::hint::spin_loop();
-        }
+        poll(self.submitted, || unsafe { raw.get_fence_status(self.fence) }.map_err(failed("vkGetFenceStatus")))?;
         self.ended = true;
         Ok(())
     }

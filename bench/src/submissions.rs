@@ -102,14 +102,7 @@ impl Submissions {
     /// # Errors
     /// What Vulkan says; [`BackendError::Timeout`].
     pub fn poll(&self) -> Result<(), Error> {
-        let began = Instant::now();
-        while self.timeline.value()? < self.submitted {
-            if began.elapsed() > LONGEST {
-                return Err(self.late());
-            }
-            std::hint::spin_loop();
-        }
-        Ok(())
+        poll(self.submitted, || Ok(self.timeline.value()? >= self.submitted))
     }
 
     /// Sleeps in Vulkan's own wait until all submissions have ended.
@@ -117,7 +110,7 @@ impl Submissions {
     /// # Errors
     /// As [`Submissions::poll`].
     pub fn wait(&self) -> Result<(), Error> {
-        if self.timeline.wait(self.submitted, LONGEST)? { Ok(()) } else { Err(self.late()) }
+        if self.timeline.wait(self.submitted, LONGEST)? { Ok(()) } else { Err(late(self.submitted)) }
     }
 
     /// The command buffer, which may be pending more than once.
@@ -133,10 +126,18 @@ impl Submissions {
         // Acquire: pairs with the end of the submission, which made the kernel's stores available to the host.
         Ok(mapped.load(offset, Acquire)?)
     }
+}
 
-    fn late(&self) -> Error {
-        late(self.submitted)
+/// Asks again and again whether this submission has ended, with all of a processor.
+pub(crate) fn poll(submission: u64, has_ended: impl Fn() -> Result<bool, BackendError>) -> Result<(), Error> {
+    let began = Instant::now();
+    while !has_ended()? {
+        if began.elapsed() > LONGEST {
+            return Err(late(submission));
+        }
+        std::hint::spin_loop();
     }
+    Ok(())
 }
 
 pub(crate) fn late(submission: u64) -> Error {

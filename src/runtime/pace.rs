@@ -101,8 +101,7 @@ impl Pace {
     pub(super) fn learn(&mut self, units: u32, took: Took, spent: bool) {
         let (took, telling) = match took {
             Took::Seen(took) if self.rate.is_none() || !self.timed => (took, TELLING_SEEN),
-            Took::Seen(took) => (took, TELLING),
-            Took::Stamped(took) => (took, TELLING),
+            Took::Seen(took) | Took::Stamped(took) => (took, TELLING),
         };
         if took < telling || units == 0 {
             // One that ended for want of tasks says nothing of how long that many turns would have been.
